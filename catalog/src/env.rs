@@ -1,0 +1,67 @@
+//! Time and randomness: they come in here, so that a test can hold them.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rand::RngCore;
+use uuid::Uuid;
+
+/// Where a process gets its time and its randomness from. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Env {
+    source: Arc<dyn Source>,
+}
+
+/// What an environment gives.
+pub trait Source: Debug + Send + Sync {
+    /// Microseconds since 1970-01-01 UTC. May jump either way: no rule of the protocol depends on it.
+    fn now_micros(&self) -> i64;
+    /// 16 bytes that no other call anywhere returns.
+    fn random(&self) -> [u8; 16];
+}
+
+/// The machine's own clock and randomness.
+#[derive(Debug)]
+struct Machine;
+
+impl Source for Machine {
+    fn now_micros(&self) -> i64 {
+        #[expect(clippy::disallowed_methods, reason = "this is the door that time comes in by")]
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        rand::rng().fill_bytes(&mut bytes);
+        bytes
+    }
+}
+
+impl Env {
+    /// The machine's own.
+    pub fn system() -> Self {
+        Self::from_source(Arc::new(Machine))
+    }
+
+    /// A test's.
+    pub fn from_source(source: Arc<dyn Source>) -> Self {
+        Self { source }
+    }
+
+    /// Microseconds since 1970-01-01 UTC.
+    pub fn now_micros(&self) -> i64 {
+        self.source.now_micros()
+    }
+
+    /// A nonce for a register revision, a segment, an attempt at a commit.
+    pub fn nonce(&self) -> [u8; 16] {
+        self.source.random()
+    }
+
+    /// A new identity (a UUID of version 4).
+    pub fn uuid(&self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.source.random()).into_uuid()
+    }
+}

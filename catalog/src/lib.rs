@@ -1,0 +1,17 @@
+//! What is committed, where it lies, and how the next commit becomes true.
+//!
+//! The only crate that knows Iceberg and object stores. It knows nothing about sequencing (that is `ingest`) or plans (that is `query`);
+//! the seam between those two is [`view`].
+
+pub mod env;
+pub mod error;
+
+pub mod storage;
+pub mod table;
+pub mod topics;
+
+pub mod view;
+
+pub use env::Env;
+pub use error::{CatalogError, Result};
+pub use storage::Store;

@@ -1,0 +1,169 @@
+//! The seam between what is written and what is read: a committed table snapshot and the tail that begins exactly at its watermark.
+//!
+//! `ingest` implements [`Tail`], `query` reads [`ReadView`]s, and neither sees the other.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{Array, AsArray, StringArray};
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
+use schemas::envelope::column;
+use schemas::{ErrorKind, Seq, TopicDef, TopicId, Watermark};
+use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::{CatalogError, Result};
+use crate::table::{TableState, Tables};
+
+/// Acknowledged events that may not be in their tables yet.
+///
+/// # Contract
+/// * a batch appears only once its segment is decided (durable, and all before it), and whole;
+/// * `snapshot` is cheap: it clones `Arc`s, copies no column, never awaits.
+pub trait Tail: Debug + Send + Sync {
+    /// The topic's tail, frozen at the call. `None` if this process does not hold the topic.
+    fn snapshot(&self, topic: &TopicId) -> Option<TailSnapshot>;
+
+    /// The seq after the topic's last decided event; changes at every decided append. `None` if this process does not hold the topic.
+    fn watch(&self, topic: &TopicId) -> Option<watch::Receiver<Seq>>;
+}
+
+/// One topic's tail at a moment: contiguous, ordered by `_seq`, no chunk empty.
+#[derive(Clone, Debug)]
+pub struct TailSnapshot {
+    /// Seq of the first event here; equals `end` if there is none.
+    pub start: Seq,
+    /// The seq after the last event here: the topic's next seq as far as is decided.
+    pub end: Seq,
+    /// The events; the first chunk begins at `start`, each at the end of the one before.
+    pub chunks: Vec<Arc<TailChunk>>,
+}
+
+/// Some consecutive events of a tail in one batch, with an index from key to rows that is built when first asked for.
+#[derive(Debug)]
+pub struct TailChunk {
+    batch: RecordBatch,
+    first_seq: Seq,
+    rows_by_hash: OnceLock<HashMap<u64, Vec<u32>>>,
+}
+
+impl TailChunk {
+    /// `batch` has the topic's event schema (envelope, then payload) and at least one row, with `_seq` dense and ascending.
+    pub fn new(batch: RecordBatch) -> Self {
+        assert!(batch.num_rows() > 0, "a chunk holds at least one event");
+        let seqs = batch.column(column::SEQ).as_primitive::<Int64Type>();
+        let first_seq = Seq(seqs.value(0));
+        debug_assert_eq!(seqs.value(seqs.len() - 1), first_seq.0 + seqs.len() as i64 - 1, "seqs are dense");
+        Self { batch, first_seq, rows_by_hash: OnceLock::new() }
+    }
+
+    /// The events.
+    pub fn batch(&self) -> &RecordBatch {
+        &self.batch
+    }
+
+    /// Seq of the first event.
+    pub fn first_seq(&self) -> Seq {
+        self.first_seq
+    }
+
+    /// The seq after the last event.
+    pub fn end_seq(&self) -> Seq {
+        self.first_seq.plus(self.batch.num_rows())
+    }
+
+    /// Row numbers of `key`, ascending.
+    pub fn rows_of(&self, key: &str) -> Vec<u32> {
+        let keys: &StringArray = self.batch.column(column::KEY).as_string();
+        let index = self.rows_by_hash.get_or_init(|| {
+            let mut index: HashMap<u64, Vec<u32>> = HashMap::with_capacity(keys.len());
+            for row in 0..keys.len() {
+                index.entry(xxh3_64(keys.value(row).as_bytes())).or_default().push(row as u32);
+            }
+            index
+        });
+        let candidates = index.get(&xxh3_64(key.as_bytes()));
+        candidates.into_iter().flatten().copied().filter(|row| keys.value(*row as usize) == key).collect()
+    }
+}
+
+/// One consistent cut of a topic: one table snapshot and the tail that begins exactly at its watermark: no gap, no overlap.
+#[derive(Clone, Debug)]
+pub struct ReadView {
+    def: Arc<TopicDef>,
+    table: Arc<TableState>,
+    tail: Vec<RecordBatch>,
+    chunks: Vec<Arc<TailChunk>>,
+    end: Seq,
+}
+
+impl ReadView {
+    /// Takes the tail first, then the table (P6): what a flush moves in between is then in both, and cut from the tail.
+    ///
+    /// Errors: `NotFound` if this process does not hold the topic; those of [`Tables::current`]; `Internal` if there is a gap.
+    pub async fn open(tail: &dyn Tail, tables: &Tables, def: Arc<TopicDef>) -> Result<Self> {
+        let held = tail.snapshot(&def.id).ok_or_else(|| {
+            CatalogError::new(ErrorKind::NotFound, format!("topic {} is not held by this server", def.name))
+        })?;
+        let table = tables.current(&def).await?;
+        Self::new(def, held, table)
+    }
+
+    /// Cuts `held` at the table's watermark. Errors: `Internal` if the tail begins above it, which would be a gap.
+    pub fn new(def: Arc<TopicDef>, held: TailSnapshot, table: Arc<TableState>) -> Result<Self> {
+        let Watermark(from) = table.watermark();
+        if held.start > from {
+            let message =
+                format!("topic {}: the tail begins at {} and the table ends before {from}", def.name, held.start);
+            return Err(CatalogError::new(ErrorKind::Internal, message));
+        }
+        let chunks: Vec<_> = held.chunks.into_iter().filter(|chunk| chunk.end_seq() > from).collect();
+        let cut = |chunk: &Arc<TailChunk>| {
+            let skip = (from.0 - chunk.first_seq().0).max(0) as usize;
+            chunk.batch().slice(skip, chunk.batch().num_rows() - skip)
+        };
+        let tail = chunks.iter().map(cut).collect();
+        Ok(Self { def, table, tail, chunks, end: held.end.max(from) })
+    }
+
+    /// The topic.
+    pub fn def(&self) -> &Arc<TopicDef> {
+        &self.def
+    }
+
+    /// The committed part: events below [`Self::watermark`].
+    pub fn table(&self) -> &Arc<TableState> {
+        &self.table
+    }
+
+    /// The rest, in seq order, event schema, no batch empty; begins at [`Self::watermark`].
+    pub fn tail(&self) -> &[RecordBatch] {
+        &self.tail
+    }
+
+    /// First seq of the tail part.
+    pub fn watermark(&self) -> Watermark {
+        self.table.watermark()
+    }
+
+    /// The seq after the last event of this view.
+    pub fn end(&self) -> Seq {
+        self.end
+    }
+
+    /// The tail's events of one key, in seq order, as (batch, ascending rows of it); found by index, nothing copied.
+    pub fn tail_rows_of(&self, key: &str) -> Vec<(&RecordBatch, Vec<u32>)> {
+        let from = self.watermark().0;
+        let mut found = Vec::new();
+        for chunk in &self.chunks {
+            let skip = (from.0 - chunk.first_seq().0).max(0) as u32;
+            let rows: Vec<u32> = chunk.rows_of(key).into_iter().filter(|row| *row >= skip).collect();
+            if !rows.is_empty() {
+                found.push((chunk.batch(), rows));
+            }
+        }
+        found
+    }
+}

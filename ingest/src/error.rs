@@ -1,0 +1,54 @@
+//! What can go wrong on the way from a batch to an acknowledged event.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use catalog::CatalogError;
+use schemas::{ErrorKind, SchemaError};
+
+/// Shorthand of this crate.
+pub type Result<T> = std::result::Result<T, IngestError>;
+
+/// An error of this crate: a kind to act on, a message for people, the cause underneath. Cheap to clone: one failed put answers many appends.
+#[derive(Clone, Debug)]
+pub struct IngestError {
+    kind: ErrorKind,
+    message: String,
+    source: Option<std::sync::Arc<dyn StdError + Send + Sync>>,
+}
+
+impl IngestError {
+    /// `message` says what was expected, what was found, and where.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for IngestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for IngestError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+impl From<SchemaError> for IngestError {
+    fn from(error: SchemaError) -> Self {
+        Self { kind: error.kind(), message: error.to_string(), source: None }
+    }
+}
+
+impl From<CatalogError> for IngestError {
+    fn from(error: CatalogError) -> Self {
+        Self { kind: error.kind(), message: error.to_string(), source: Some(std::sync::Arc::new(error)) }
+    }
+}

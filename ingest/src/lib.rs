@@ -1,0 +1,11 @@
+//! From an untrusted batch to a durable, ordered event: validate → sequence → segment → tail → flush.
+//!
+//! Knows nothing about plans or the wire. One task owns a lane's state ([`engine::Engine`] is the handle to it).
+
+pub mod engine;
+pub mod error;
+pub mod settings;
+
+pub use engine::{Appender, Engine};
+pub use error::{IngestError, Result};
+pub use settings::Settings;

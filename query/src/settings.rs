@@ -1,0 +1,34 @@
+//! What an operator can set of the read path. Plain data with defaults; units last.
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of the read path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Memory that all queries together may reserve before they spill, bytes.
+    pub memory_bytes: usize,
+    /// Where queries spill to; the system's temporary folder if absent.
+    pub spill_dir: Option<std::path::PathBuf>,
+    /// Largest spill, bytes.
+    pub spill_bytes_max: u64,
+    /// How long a query may run, milliseconds. Shorter than the retention of table snapshots.
+    pub deadline_ms: u64,
+    /// Queries at once; more wait.
+    pub concurrent_max: usize,
+    /// Cached Parquet footers, page indexes and bloom filters, bytes.
+    pub metadata_cache_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 256 << 20,
+            spill_dir: None,
+            spill_bytes_max: 16 << 30,
+            deadline_ms: 600_000,
+            concurrent_max: 32,
+            metadata_cache_bytes: 128 << 20,
+        }
+    }
+}

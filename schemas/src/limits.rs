@@ -1,0 +1,55 @@
+//! Every bound that Firn keeps, with its unit, and the relations between them.
+//!
+//! A limit here is part of what users may rely on: raising one is a feature, lowering one breaks somebody.
+
+/// Longest tenant or topic name, bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+/// What a dead-letter topic's name ends with.
+pub const DEAD_LETTER_SUFFIX: &str = "_dead";
+/// Longest `_key`, bytes.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Most key fields of a topic.
+pub const KEY_FIELDS_MAX: usize = 8;
+/// Longest `_path`, bytes.
+pub const PATH_BYTES_MAX: usize = 1024;
+/// Most levels of a path or pattern.
+pub const PATH_LEVELS_MAX: usize = 16;
+/// Most distinct `_prefix` values of a topic; later ones share the topic's own name.
+pub const PREFIXES_MAX: usize = 256;
+/// Most payload columns at the top level of a topic's schema.
+pub const FIELDS_MAX: usize = 1_000;
+/// Deepest nesting of a payload type, levels.
+pub const NESTING_MAX: usize = 32;
+/// Largest Avro schema text, bytes.
+pub const SCHEMA_BYTES_MAX: usize = 1 << 20;
+/// Most `CHECK` expressions of a topic.
+pub const CHECKS_MAX: usize = 64;
+/// Longest `CHECK` or `where` expression, bytes.
+pub const EXPRESSION_BYTES_MAX: usize = 16 << 10;
+/// Largest single event (payload, Arrow bytes).
+pub const EVENT_BYTES_MAX: usize = 8 << 20;
+/// Most headers of one event.
+pub const HEADERS_MAX: usize = 64;
+/// Most events in one append.
+pub const BATCH_ROWS_MAX: usize = 1 << 20;
+/// Largest batch of one append, Arrow bytes once decoded.
+pub const BATCH_BYTES_MAX: usize = 64 << 20;
+/// Largest gRPC message accepted, bytes: a batch and its Flight framing.
+pub const MESSAGE_BYTES_MAX: usize = BATCH_BYTES_MAX + (4 << 20);
+/// Largest segment, bytes: what one put of the log may carry.
+pub const SEGMENT_BYTES_MAX: usize = 128 << 20;
+/// Longest SQL statement, bytes.
+pub const SQL_BYTES_MAX: usize = 1 << 20;
+/// Largest JSON ticket, descriptor or action body, bytes.
+pub const TICKET_BYTES_MAX: usize = SCHEMA_BYTES_MAX + (1 << 20);
+/// Most refusals reported one by one for a batch; the rest are counted.
+pub const REFUSALS_REPORTED_MAX: usize = BATCH_ROWS_MAX;
+/// Most topics of one tenant.
+pub const TOPICS_MAX: usize = 10_000;
+
+const _: () = assert!(EVENT_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(2 * BATCH_BYTES_MAX <= SEGMENT_BYTES_MAX, "a batch and its dead letters fit one segment");
+const _: () = assert!(SEGMENT_BYTES_MAX < i32::MAX as usize / 8, "joined batches stay far below 32-bit Arrow offsets");
+const _: () = assert!(BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
+const _: () = assert!(NAME_BYTES_MAX < PATH_BYTES_MAX);
+const _: () = assert!(SCHEMA_BYTES_MAX < TICKET_BYTES_MAX);
