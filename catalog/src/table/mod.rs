@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
 use object_store::path::Path;
-use schemas::{Epoch, LaneId, Seq, TopicDef, TopicId, Watermark};
+use schemas::{Epoch, LaneId, Seq, TenantName, TopicDef, TopicId, Watermark};
 
 use crate::env::Env;
 use crate::error::Result;
@@ -45,15 +45,16 @@ impl Tables {
         Self { store }
     }
 
-    /// Makes the topic's table unless it is there already (the pointer register then names a table with the topic's id).
+    /// Opens the topic's table in this process, making it unless it is there already (the pointer register then names a table with the topic's id).
+    /// Everything else below works on tables opened so; `tenant` is the name that the topic's owner has.
     ///
     /// Errors: `Conflict` if a table of another topic stands there.
-    pub async fn ensure(&self, def: &TopicDef) -> Result<Arc<TableState>> {
-        let _ = def;
+    pub async fn ensure(&self, tenant: &TenantName, def: &TopicDef) -> Result<Arc<TableState>> {
+        let _ = (tenant, def);
         unimplemented!()
     }
 
-    /// The table as last seen by this process; loaded if it was not yet. No I/O otherwise.
+    /// The table as last seen by this process: no I/O. Errors: `NotFound` if it was not opened with [`Self::ensure`].
     pub async fn current(&self, def: &TopicDef) -> Result<Arc<TableState>> {
         let _ = def;
         unimplemented!()
@@ -75,8 +76,8 @@ impl Tables {
     }
 
     /// Forgets a dropped topic's pointer; its files stay for the grace period of P7. Idempotent.
-    pub async fn drop_table(&self, def: &TopicDef) -> Result<()> {
-        let _ = def;
+    pub async fn drop_table(&self, tenant: &TenantName, def: &TopicDef) -> Result<()> {
+        let _ = (tenant, def);
         unimplemented!()
     }
 
