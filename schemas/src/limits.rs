@@ -44,6 +44,18 @@ pub const SQL_BYTES_MAX: usize = 1 << 20;
 pub const TICKET_BYTES_MAX: usize = SCHEMA_BYTES_MAX + (1 << 20);
 /// Most refusals reported one by one for a batch; the rest are counted.
 pub const REFUSALS_REPORTED_MAX: usize = BATCH_ROWS_MAX;
+/// Most bytes of refusals in the answer to one batch; the rest are counted. Stock clients refuse messages over 4 MiB.
+pub const REPORT_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of answers that a producer may leave unread before no more is read from it.
+pub const ANSWERS_UNREAD_BYTES_MAX: usize = 8 << 20;
+/// Arrow bytes that one Flight message to a client aims at: below the 4 MiB that stock clients refuse.
+pub const READ_MESSAGE_BYTES: usize = 2 << 20;
+/// Longest error message in a gRPC status, bytes: it stands in the trailers twice, and clients allow those 8 KiB.
+pub const STATUS_BYTES_MAX: usize = 1536;
+/// Bytes (SQL text and bound parameters) of all open prepared statements together; the least used are closed beyond it.
+pub const PREPARED_BYTES_MAX: usize = 64 << 20;
+/// Most calls at once on one connection.
+pub const CALLS_PER_CONNECTION_MAX: u32 = 1_024;
 /// Most topics of one tenant.
 pub const TOPICS_MAX: usize = 10_000;
 
@@ -51,5 +63,6 @@ const _: () = assert!(EVENT_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(2 * BATCH_BYTES_MAX <= SEGMENT_BYTES_MAX, "a batch and its dead letters fit one segment");
 const _: () = assert!(SEGMENT_BYTES_MAX < i32::MAX as usize / 8, "joined batches stay far below 32-bit Arrow offsets");
 const _: () = assert!(BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
+const _: () = assert!(READ_MESSAGE_BYTES + REPORT_BYTES_MAX < 4 << 20 && REPORT_BYTES_MAX < ANSWERS_UNREAD_BYTES_MAX);
 const _: () = assert!(NAME_BYTES_MAX < PATH_BYTES_MAX);
 const _: () = assert!(SCHEMA_BYTES_MAX < TICKET_BYTES_MAX);
