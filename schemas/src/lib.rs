@@ -14,6 +14,7 @@ pub mod envelope;
 pub mod key;
 pub mod path;
 pub mod pattern;
+mod text;
 
 pub mod check;
 pub mod topic;

@@ -3,11 +3,12 @@
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
-use crate::envelope;
 use crate::error::SchemaError;
 use crate::ids::{LaneId, TenantId, TopicId, TopicName};
-use crate::path::PathTemplate;
+use crate::key::KeyRule;
+use crate::path::{PathRule, PathTemplate};
 use crate::payload::PayloadSchema;
+use crate::{avro, envelope, limits};
 
 /// What a user says of a topic: the body of `create-topic`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,8 +97,34 @@ impl TopicSpec {
     /// Errors: [`SchemaError::Field`] for a payload field that cannot be mapped, [`SchemaError::Option`] for any other option; nothing is clipped
     /// or guessed. `checks` are only counted and measured here: compiling them needs a [`crate::check::CheckCompiler`].
     pub fn resolve(self, id: TopicId, tenant: TenantId, lane: LaneId) -> Result<TopicDef, SchemaError> {
-        let _ = (id, tenant, lane);
-        unimplemented!()
+        let payload = avro::payload(&self.schema, self.nanos)?;
+        KeyRule::new(&payload, &self.key)?;
+        let path = match &self.path {
+            Some(text) => PathTemplate::parse(text)?,
+            None => PathTemplate::of_name(&self.name),
+        };
+        if !path.begins_with(&self.name) {
+            let reason = format!("expected {:?} as its first level, found {path}", self.name.as_str());
+            return Err(SchemaError::Option { option: "path", reason });
+        }
+        let prefix_levels = self.prefix_levels.unwrap_or(path.len().min(2));
+        PathRule::new(&payload, &path, prefix_levels)?;
+        measure_checks(&self.checks)?;
+        Ok(TopicDef {
+            id,
+            tenant,
+            name: self.name,
+            lane,
+            version: 1,
+            schema: self.schema,
+            payload,
+            key: self.key,
+            path,
+            prefix_levels,
+            checks: self.checks,
+            flush: self.flush,
+            nanos: self.nanos,
+        })
     }
 }
 
@@ -106,4 +133,35 @@ impl TopicDef {
     pub fn event_schema(&self) -> SchemaRef {
         envelope::event_schema(&self.payload)
     }
+
+    /// How to derive `_key`. Errors: none for a definition that [`TopicSpec::resolve`] made.
+    pub fn key_rule(&self) -> Result<KeyRule, SchemaError> {
+        KeyRule::new(&self.payload, &self.key)
+    }
+
+    /// How to derive `_path` and `_prefix`. Errors: none for a definition that [`TopicSpec::resolve`] made.
+    pub fn path_rule(&self) -> Result<PathRule, SchemaError> {
+        PathRule::new(&self.payload, &self.path, self.prefix_levels)
+    }
+
+    /// True if both say the same to a user, whatever their identities: what makes creating a topic twice harmless.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let identified =
+            Self { id: self.id, tenant: self.tenant, lane: self.lane, version: self.version, ..other.clone() };
+        *self == identified
+    }
 }
+
+fn measure_checks(checks: &[String]) -> Result<(), SchemaError> {
+    let fault = |reason: String| Err(SchemaError::Option { option: "check", reason });
+    if checks.len() > limits::CHECKS_MAX {
+        return fault(format!("expected at most {}, found {}", limits::CHECKS_MAX, checks.len()));
+    }
+    match checks.iter().find(|check| check.len() > limits::EXPRESSION_BYTES_MAX) {
+        Some(long) => fault(format!("expected at most {} bytes, found {}", limits::EXPRESSION_BYTES_MAX, long.len())),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
