@@ -6,6 +6,16 @@ pub mod engine;
 pub mod error;
 pub mod settings;
 
+mod validate;
+
+mod rows;
+
+mod tail;
+
+mod flush;
+
+mod memory;
+
 pub use engine::{Appender, Engine};
 pub use error::{IngestError, Result};
 pub use settings::Settings;

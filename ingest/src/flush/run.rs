@@ -1,0 +1,188 @@
+//! The flusher's task: what is under way, what failed and waits, who waits for what.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::table::FlushRows;
+use schemas::{ErrorKind, TopicId, Watermark};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::decide::decide;
+use super::{Command, Parts};
+use crate::error::{IngestError, Result};
+use crate::tail::TopicLoad;
+
+/// Flushes at once: while one waits for the store, another sorts and encodes.
+const FLUSHES_AT_ONCE: usize = 2;
+/// How often the tails are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a topic waits after its first failure; doubled by each further one.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// How long it waits at most.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// The state of the flusher's task.
+#[derive(Debug)]
+pub(super) struct Run {
+    parts: Arc<Parts>,
+    jobs: JoinSet<Result<()>>,
+    busy: HashMap<Id, TopicId>,
+    failing: HashMap<TopicId, Failing>,
+    waiters: Vec<Waiter>,
+}
+
+/// A topic whose last flush failed.
+#[derive(Debug)]
+struct Failing {
+    times: u32,
+    not_before: Instant,
+}
+
+/// Somebody who waits until topics are in their tables up to a seq.
+#[derive(Debug)]
+struct Waiter {
+    missing: HashMap<TopicId, Watermark>,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+impl Run {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            parts: Arc::new(parts),
+            jobs: JoinSet::new(),
+            busy: HashMap::new(),
+            failing: HashMap::new(),
+            waiters: Vec::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = self.jobs.join_next_with_id() => self.ended(ended),
+                Some(Command::Flush { topic, reply }) = commands.recv() => self.wanted(topic, reply),
+                _ = look.tick() => {}
+            }
+            let loads = self.parts.tails.loads();
+            self.answer(&loads);
+            self.start_due(loads);
+        }
+    }
+
+    /// Starts what is due, as far as there is room for.
+    fn start_due(&mut self, mut loads: Vec<TopicLoad>) {
+        let room = FLUSHES_AT_ONCE.saturating_sub(self.jobs.len());
+        if room == 0 {
+            return;
+        }
+        let (now, busy) = (Instant::now(), self.busy.values().copied().collect::<HashSet<_>>());
+        loads.retain(|load| {
+            let waits = self.failing.get(&load.def.id).is_some_and(|failing| now < failing.not_before);
+            load.stopped.is_none() && !waits && !busy.contains(&load.def.id)
+        });
+        let wanted = |topic: &TopicId| self.waiters.iter().any(|waiter| waiter.missing.contains_key(topic));
+        let due = decide(&loads, wanted, self.parts.env.now_micros(), &self.parts.settings);
+        for topic in due.into_iter().take(room) {
+            let job = self.jobs.spawn(flush(Arc::clone(&self.parts), topic));
+            self.busy.insert(job.id(), topic);
+        }
+    }
+
+    /// Notes what became of a flush.
+    fn ended(&mut self, ended: std::result::Result<(Id, Result<()>), JoinError>) {
+        let (id, result) = match ended {
+            Ok((id, result)) => (id, result),
+            Err(error) => {
+                (error.id(), Err(IngestError::new(ErrorKind::Internal, format!("the flush ended badly: {error}"))))
+            }
+        };
+        let Some(topic) = self.busy.remove(&id) else { return };
+        let Err(error) = result else {
+            self.failing.remove(&topic);
+            return;
+        };
+        metrics::counter!("firn_flush_failures_total", "kind" => error.kind().name()).increment(1);
+        if error.kind().is_retryable() {
+            let failing = self.failing.entry(topic).or_insert(Failing { times: 0, not_before: Instant::now() });
+            let backoff = BACKOFF_MIN.saturating_mul(1 << failing.times.min(16)).min(BACKOFF_MAX);
+            failing.times += 1;
+            failing.not_before = Instant::now() + backoff;
+            tracing::warn!(%topic, %error, times = failing.times, "a flush failed and will be tried again");
+        } else {
+            tracing::error!(%topic, %error, "the topic stops: its table needs an operator");
+            let reason = format!("topic {topic} takes no appends, since its table cannot be written: {error}");
+            self.parts.tails.stop_topic(&topic, IngestError::new(error.kind(), reason));
+            self.failing.remove(&topic);
+        }
+        self.fail_waiters(&topic, &error);
+    }
+
+    fn fail_waiters(&mut self, topic: &TopicId, error: &IngestError) {
+        for waiter in self.waiters.extract_if(.., |waiter| waiter.missing.contains_key(topic)) {
+            // Nobody may be waiting any more.
+            let _ = waiter.reply.send(Err(error.clone()));
+        }
+    }
+
+    /// Somebody asks for a flush: notes how far each topic has to come.
+    fn wanted(&mut self, topic: Option<TopicId>, reply: oneshot::Sender<Result<()>>) {
+        let loads = self.parts.tails.loads();
+        let asked = loads.into_iter().filter(|load| topic.is_none_or(|topic| topic == load.def.id));
+        let mut missing = HashMap::new();
+        for load in asked.filter(|load| load.next > load.watermark.0) {
+            if let Some(reason) = load.stopped {
+                let _ = reply.send(Err(reason));
+                return;
+            }
+            // Asked for by name: no reason to wait until the store has had its rest.
+            self.failing.remove(&load.def.id);
+            missing.insert(load.def.id, Watermark(load.next));
+        }
+        self.waiters.push(Waiter { missing, reply });
+    }
+
+    /// Answers those whose topics have arrived. A topic that was dropped meanwhile has nothing left to wait for.
+    fn answer(&mut self, loads: &[TopicLoad]) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        let watermarks: HashMap<_, _> = loads.iter().map(|load| (load.def.id, load.watermark)).collect();
+        for waiter in &mut self.waiters {
+            waiter.missing.retain(|topic, wanted| watermarks.get(topic).is_some_and(|reached| *reached < *wanted));
+        }
+        for waiter in self.waiters.extract_if(.., |waiter| waiter.missing.is_empty()) {
+            let _ = waiter.reply.send(Ok(()));
+        }
+        self.waiters.retain(|waiter| !waiter.reply.is_closed());
+    }
+}
+
+/// Moves the oldest rows of one topic to its table.
+async fn flush(parts: Arc<Parts>, topic: TopicId) -> Result<()> {
+    // A tail that flush lags far behind goes in several commits: each is sorted in memory.
+    let Some((def, cut)) = parts.tails.cut(&topic, parts.settings.flush_bytes.saturating_mul(2)) else { return Ok(()) };
+    let begun = Instant::now();
+    let (lane, epoch) = (parts.lane, parts.epoch);
+    let rows = FlushRows { from: cut.from, to: cut.to, batches: &cut.batches, lane, epoch };
+    let table = parts.tables.flush(&def, rows).await?;
+    let watermark = table.watermark();
+    if watermark.0 <= cut.from {
+        let message = format!("flush of {}: expected a watermark above {}, found {watermark}", def.name, cut.from);
+        return Err(IngestError::new(ErrorKind::Internal, message));
+    }
+    parts.tails.trim(&topic, watermark);
+    metrics::histogram!("firn_flush_seconds").record(begun.elapsed().as_secs_f64());
+    metrics::counter!("firn_flushed_events_total").increment((cut.to.0 - cut.from.0) as u64);
+    if parts.moved.send((topic, watermark)).await.is_err() {
+        tracing::debug!("the lane has ended; nobody needs to know of the watermark");
+    }
+    Ok(())
+}
