@@ -1,86 +1,260 @@
 //! Which topics there are: their registers, and what this process knows of them.
+//!
+//! ```text
+//! {root}/tenants/{tenant}/tenant.json            {"id","name","quotas"}
+//! {root}/tenants/{tenant}/topics/{topic}.json    {"state":"creating"|"live"|"dropped","versions":[definition, …]}
+//! ```
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use schemas::{TenantId, TenantName, TopicDef, TopicId, TopicName};
+use bytes::Bytes;
+use object_store::path::Path;
+use parking_lot::RwLock;
+use schemas::{ErrorKind, TenantId, TenantName, TopicDef, TopicId, TopicName, limits};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::env::Env;
-use crate::error::Result;
-use crate::storage::Store;
+use crate::error::{CatalogError, Result};
+use crate::storage::{RevisionTag, Store, Swap};
 
 /// The topics of every tenant as this process knows them, and their registers. Cheap to clone.
 ///
 /// The lane's records are the truth (they come first); this is what follows them, and where readers look names up.
 #[derive(Clone, Debug)]
 pub struct Topics {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     store: Store,
+    env: Env,
+    known: RwLock<HashMap<TenantName, BTreeMap<TopicName, Arc<TopicDef>>>>,
+    generation: watch::Sender<u64>,
+}
+
+/// A tenant's register.
+#[derive(Debug, Serialize, Deserialize)]
+struct TenantDocument {
+    id: TenantId,
+    name: TenantName,
+    /// Limits by name; none is set yet, and unknown ones are kept.
+    #[serde(default)]
+    quotas: serde_json::Map<String, serde_json::Value>,
+    #[serde(flatten)]
+    unknown: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A topic's register.
+#[derive(Debug, Serialize, Deserialize)]
+struct TopicDocument {
+    state: State,
+    /// The definition by schema version, the newest last; never empty.
+    versions: Vec<TopicDef>,
+    #[serde(flatten)]
+    unknown: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// The name is taken; the lane may not have its record yet.
+    Creating,
+    /// The lane has its record.
+    Live,
+    /// The name is free.
+    Dropped,
 }
 
 impl Topics {
     /// Knows nothing yet.
     pub fn new(store: Store, env: Env) -> Self {
-        let _ = env;
-        Self { store }
+        let (known, generation) = (RwLock::default(), watch::Sender::new(0));
+        Self { inner: Arc::new(Inner { store, env, known, generation }) }
     }
 
     /// The tenant of this name, made if it is absent: one register, one put.
+    ///
+    /// Errors: those of the store's registers; `Corrupt` if the register is not a tenant's.
     pub async fn ensure_tenant(&self, name: &TenantName) -> Result<TenantId> {
-        let _ = name;
-        unimplemented!()
+        let path = tenant_path(name);
+        loop {
+            if let Some((document, _)) = self.read::<TenantDocument>(&path).await? {
+                return Ok(document.id);
+            }
+            let id = TenantId(self.inner.env.uuid());
+            let (quotas, unknown) = Default::default();
+            let document = TenantDocument { id, name: name.clone(), quotas, unknown };
+            if self.swap(&path, None, &document).await? {
+                return Ok(id);
+            }
+        }
     }
 
     /// A topic by name, from memory.
     pub fn get(&self, tenant: &TenantName, name: &TopicName) -> Option<Arc<TopicDef>> {
-        let _ = (tenant, name);
-        unimplemented!()
+        self.inner.known.read().get(tenant)?.get(name).cloned()
     }
 
     /// All topics of a tenant by name, from memory.
     pub fn list(&self, tenant: &TenantName) -> Vec<Arc<TopicDef>> {
-        let _ = tenant;
-        unimplemented!()
+        let known = self.inner.known.read();
+        known.get(tenant).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
     /// Changes whenever a topic is made, changed or dropped.
     pub fn watch(&self) -> watch::Receiver<u64> {
-        unimplemented!()
+        self.inner.generation.subscribe()
     }
 
     /// Step 1 of making a topic: the name's register says `creating` with this definition, unless another holds the name.
     ///
-    /// Returns the definition that holds the name now: the caller's if it won (or had won before). Errors: `Conflict` if a live topic has the name.
+    /// Returns the definition that holds the name now: the caller's if it won (or had won before), else that of another who is making it
+    /// too, or died at it: whoever comes goes on with that one. Errors: `Conflict` if a live topic has the name; `Overloaded` if
+    /// the tenant has as many topics as it may.
     pub async fn reserve(&self, tenant: &TenantName, def: TopicDef) -> Result<TopicDef> {
-        let _ = (tenant, def);
-        unimplemented!()
+        let path = topic_path(tenant, &def.name);
+        loop {
+            let tag = match self.read::<TopicDocument>(&path).await? {
+                None => None,
+                Some((document, tag)) => match document.state {
+                    State::Dropped => Some(tag),
+                    State::Creating => return newest(&path, document),
+                    State::Live => {
+                        let holder = newest(&path, document)?;
+                        return if holder.id == def.id { Ok(holder) } else { Err(name_taken(tenant, &holder)) };
+                    }
+                },
+            };
+            self.check_count(tenant)?;
+            let document = TopicDocument::new(State::Creating, def.clone());
+            if self.swap(&path, tag.as_ref(), &document).await? {
+                return Ok(def);
+            }
+        }
     }
 
     /// Step 3, after the lane's record: the register says `live`. Idempotent. Also after a definition has changed.
+    ///
+    /// Leaves alone a register that has moved on: a process that slept since the lane's record must not bring a dropped topic back.
     pub async fn confirm(&self, tenant: &TenantName, def: &TopicDef) -> Result<()> {
-        let _ = (tenant, def);
-        unimplemented!()
+        let path = topic_path(tenant, &def.name);
+        loop {
+            let (mut document, tag) = match self.read::<TopicDocument>(&path).await? {
+                None => (TopicDocument::new(State::Creating, def.clone()), None),
+                Some((document, tag)) => (document, Some(tag)),
+            };
+            if !document.confirm(def) || self.swap(&path, tag.as_ref(), &document).await? {
+                return Ok(());
+            }
+        }
     }
 
     /// After the lane's record of a drop: the register says so, and the name is free. Idempotent; leaves a newer topic of the same name alone.
     pub async fn release(&self, tenant: &TenantName, def: &TopicDef) -> Result<()> {
-        let _ = (tenant, def);
-        unimplemented!()
+        let path = topic_path(tenant, &def.name);
+        while let Some((mut document, tag)) = self.read::<TopicDocument>(&path).await? {
+            let released = document.state == State::Dropped || !document.is_of(&def.id);
+            document.state = State::Dropped;
+            if released || self.swap(&path, Some(&tag), &document).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// What the lane's records say: readers see it from now on.
     pub fn publish(&self, tenant: &TenantName, def: Arc<TopicDef>) {
-        let _ = (tenant, def);
-        unimplemented!()
+        self.inner.known.write().entry(tenant.clone()).or_default().insert(def.name.clone(), def);
+        self.inner.generation.send_modify(|generation| *generation += 1);
     }
 
     /// The lane dropped it: readers no longer see it.
     pub fn retract(&self, tenant: &TenantName, topic: &TopicId) {
-        let _ = (tenant, topic);
-        unimplemented!()
+        if let Some(topics) = self.inner.known.write().get_mut(tenant) {
+            topics.retain(|_, def| def.id != *topic);
+        }
+        self.inner.generation.send_modify(|generation| *generation += 1);
     }
 
     /// The store they lie in.
     pub fn store(&self) -> &Store {
-        &self.store
+        &self.inner.store
+    }
+
+    fn check_count(&self, tenant: &TenantName) -> Result<()> {
+        let count = self.inner.known.read().get(tenant).map_or(0, BTreeMap::len);
+        if count < limits::TOPICS_MAX {
+            return Ok(());
+        }
+        let message = format!("tenant {tenant} has {count} topics, as many as it may: drop one first");
+        Err(CatalogError::new(ErrorKind::Overloaded, message))
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<(T, RevisionTag)>> {
+        let Some(revision) = self.inner.store.read_register(path).await? else { return Ok(None) };
+        let document = serde_json::from_slice(&revision.content).map_err(|error| corrupt(path).caused_by(error))?;
+        Ok(Some((document, revision.tag)))
+    }
+
+    /// True if it won.
+    async fn swap(&self, path: &Path, expected: Option<&RevisionTag>, document: &impl Serialize) -> Result<bool> {
+        let content = serde_json::to_vec(document).map_err(|error| {
+            CatalogError::new(ErrorKind::Internal, format!("register {path} cannot be written as JSON"))
+                .caused_by(error)
+        })?;
+        let swap = self.inner.store.swap_register(path, expected, Bytes::from(content)).await?;
+        Ok(matches!(swap, Swap::Won(_)))
     }
 }
+
+impl TopicDocument {
+    fn new(state: State, def: TopicDef) -> Self {
+        Self { state, versions: vec![def], unknown: Default::default() }
+    }
+
+    fn is_of(&self, topic: &TopicId) -> bool {
+        self.versions.last().is_some_and(|def| def.id == *topic)
+    }
+
+    /// Makes it say that `def` is live. False if there is nothing to change: it does, or it has moved on.
+    fn confirm(&mut self, def: &TopicDef) -> bool {
+        let newest = self.versions.last().map_or(0, |newest| newest.version);
+        if self.state == State::Dropped || !self.is_of(&def.id) || (self.state == State::Live && newest >= def.version)
+        {
+            return false;
+        }
+        self.state = State::Live;
+        if newest < def.version {
+            self.versions.push(def.clone());
+        }
+        true
+    }
+}
+
+fn tenant_path(tenant: &TenantName) -> Path {
+    Path::from_iter(["tenants", tenant.as_str(), "tenant.json"])
+}
+
+fn topic_path(tenant: &TenantName, topic: &TopicName) -> Path {
+    Path::from_iter(["tenants", tenant.as_str(), "topics", &format!("{topic}.json")])
+}
+
+fn newest(path: &Path, mut document: TopicDocument) -> Result<TopicDef> {
+    document.versions.pop().ok_or_else(|| corrupt(path))
+}
+
+fn name_taken(tenant: &TenantName, holder: &TopicDef) -> CatalogError {
+    let message = format!("topic {}.{} exists already; drop it first, or choose another name", tenant, holder.name);
+    CatalogError::new(ErrorKind::Conflict, message)
+}
+
+fn corrupt(path: &Path) -> CatalogError {
+    CatalogError::new(ErrorKind::Corrupt, format!("register {path} is not what Firn writes there"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,29 +1,73 @@
 //! The store: registers and segments over an object store or a local folder (P0, X1 to X4).
 
+pub mod conformance;
+
+mod format;
+mod iceberg_io;
+mod local;
+mod location;
+mod pace;
+mod probe;
+mod register;
+mod s3;
+mod segment;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
+use schemas::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 use crate::env::Env;
-use crate::error::Result;
+use crate::error::{CatalogError, Result};
+use local::LocalFolder;
+use location::{Address, Location};
+use register::{ObjectRegisters, Registers};
 
 /// Where a store lies and how to reach it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
     /// A folder (`./data`, `file:///…`) or `s3://bucket/prefix`.
     pub url: String,
     /// S3 only: overrides of the usual `AWS_*` variables, by `object_store`'s names (`aws_endpoint`, `aws_region`, …).
     pub options: std::collections::BTreeMap<String, String>,
+    /// How long a conditional write is tried again while its outcome is unknown, milliseconds. Default: 30,000.
+    pub deadline_ms: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { url: String::new(), options: Default::default(), deadline_ms: 30_000 }
+    }
+}
+
+impl StoreConfig {
+    /// A store at this URL, everything else as usual.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ..Self::default() }
+    }
 }
 
 /// A store, rooted: every [`Path`] is relative to the root. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     objects: Arc<dyn ObjectStore>,
+    registers: Arc<dyn Registers>,
+    /// The same folder again, if it is one.
+    local: Option<Arc<LocalFolder>>,
+    location: Location,
+    /// How long a conditional write is tried.
+    deadline: Duration,
+    env: Env,
 }
 
 /// The state of a register at a moment.
@@ -58,68 +102,115 @@ pub enum Creation {
 }
 
 impl Store {
-    /// Opens a store; creates a local root folder if it is absent. Does not probe.
+    /// Opens a store; creates a local root folder if it is absent, and `firn.json` with it. Does not probe.
     ///
-    /// Errors: `Invalid` for a URL that is none of the known kinds, `Unavailable` if it cannot be reached.
+    /// Errors: `Invalid` for a URL that is none of the known kinds, and for a store that a newer Firn has moved on; `Unavailable` if it cannot be reached.
     pub async fn open(config: &StoreConfig, env: Env) -> Result<Self> {
-        let _ = (config, env);
-        unimplemented!()
+        let deadline = Duration::from_millis(config.deadline_ms);
+        let store = match Address::parse(&config.url)? {
+            Address::Folder(folder) => Self::open_folder(folder, deadline, env).await?,
+            Address::S3 { bucket, prefix } => {
+                let objects = Arc::new(s3::connect(&bucket, &prefix, &config.options)?);
+                Self::over(objects, Location::s3(&bucket, &prefix), deadline, env)
+            }
+        };
+        format::claim(&store).await?;
+        Ok(store)
+    }
+
+    async fn open_folder(folder: std::path::PathBuf, deadline: Duration, env: Env) -> Result<Self> {
+        let unavailable = |error: std::io::Error| {
+            let message = format!("folder {}: cannot be opened as a store", folder.display());
+            CatalogError::new(ErrorKind::Unavailable, message).caused_by(error)
+        };
+        let (root, id) = (folder.clone(), env.uuid().simple().to_string());
+        let opened = tokio::task::spawn_blocking(move || LocalFolder::open(&root, &id)).await;
+        let local = Arc::new(opened.map_err(std::io::Error::from).flatten().map_err(unavailable)?);
+        let location = Location::folder(local.root())?;
+        let (objects, registers): (Arc<dyn ObjectStore>, Arc<dyn Registers>) =
+            (Arc::clone(&local) as _, Arc::clone(&local) as _);
+        Ok(Self { inner: Arc::new(Inner { objects, registers, local: Some(local), location, deadline, env }) })
+    }
+
+    /// A store in an object store with conditional puts.
+    fn over<S: ObjectStore>(objects: Arc<S>, location: Location, deadline: Duration, env: Env) -> Self {
+        let registers = Arc::new(ObjectRegisters(Arc::clone(&objects)));
+        Self { inner: Arc::new(Inner { objects, registers, local: None, location, deadline, env }) }
     }
 
     /// Tries X3 and X4 with racing writers under a prefix of its own, which it removes afterwards.
     ///
-    /// Errors: `Invalid`, naming the axiom, if the store lets two writers win.
+    /// Errors: `Invalid`, naming the axiom, if the store lets two writers win; `Unavailable` if it does not answer.
     pub async fn probe(&self) -> Result<()> {
-        unimplemented!()
+        probe::run(self).await
     }
 
     /// The objects, for data and metadata files. Puts are durable when they answer.
     pub fn objects(&self) -> &Arc<dyn ObjectStore> {
-        &self.objects
+        &self.inner.objects
+    }
+
+    /// Iceberg's own I/O through this store: it knows objects by their full URI ([`Self::uri`]).
+    pub fn file_io(&self) -> iceberg::io::FileIO {
+        iceberg_io::file_io(self)
     }
 
     /// True for a local folder.
     pub fn is_local(&self) -> bool {
-        unimplemented!()
+        self.inner.local.is_some()
     }
 
-    /// The full URI of a path, as Iceberg metadata names it: `file:///…` or `s3://…`.
+    /// The full URI of a path, as Iceberg metadata names it: `file:///…` or `s3://…`. Not percent-encoded.
     pub fn uri(&self, path: &Path) -> String {
-        let _ = path;
-        unimplemented!()
+        self.inner.location.uri(path)
     }
 
-    /// The path of a URI under this root. Errors: `Invalid` for one that is not.
+    /// The path of a URI under this root; Spark's spellings (`file:/…`, `s3a://…`) are understood. Errors: `Invalid` for one that is not.
     pub fn path(&self, uri: &str) -> Result<Path> {
-        let _ = uri;
-        unimplemented!()
+        self.inner.location.path(uri)
     }
 
     /// Reads a register. `None` if it was never made.
+    ///
+    /// Errors: `Corrupt` if it is not as it was written, `Unavailable` if there is no answer.
     pub async fn read_register(&self, path: &Path) -> Result<Option<Revision>> {
-        let _ = path;
-        unimplemented!()
+        register::read(&*self.inner.registers, path).await
     }
 
-    /// Swaps a register from `expected` (`None`: it must not exist) to `content`, retrying until the answer is definite.
+    /// Swaps a register from `expected` (`None`: it must not exist) to `content`, a JSON document, retrying until the answer is definite.
     ///
-    /// Errors: `Indeterminate` past the deadline.
+    /// Errors: `Invalid` if `content` is not JSON; `Unavailable` if the store refuses (nothing happened); `Indeterminate` past the deadline.
     pub async fn swap_register(&self, path: &Path, expected: Option<&RevisionTag>, content: Bytes) -> Result<Swap> {
-        let _ = (path, expected, content);
-        unimplemented!()
+        let Inner { registers, env, deadline, .. } = &*self.inner;
+        register::swap(&**registers, env, *deadline, path, expected, &content).await
     }
 
     /// Creates a segment exactly once, retrying until the answer is definite. `bytes` must hold a nonce, so that no two callers' are equal.
     ///
-    /// Errors: `Indeterminate` past the deadline: only occupying the slot proves anything then.
+    /// Errors: `Unavailable` if the store refuses (nothing happened: no space, no permission); `Indeterminate` past the deadline: only
+    /// occupying the slot proves anything then.
     pub async fn create_segment(&self, path: &Path, bytes: Bytes) -> Result<Creation> {
-        let _ = (path, bytes);
-        unimplemented!()
+        let Inner { objects, env, deadline, .. } = &*self.inner;
+        segment::create(&**objects, env, *deadline, path, bytes).await
     }
 
-    /// Reads a segment; `None` if the slot is empty.
+    /// Reads a segment; `None` if the slot is empty. Errors: `Unavailable` if there is no answer.
     pub async fn read_segment(&self, path: &Path) -> Result<Option<Bytes>> {
-        let _ = path;
-        unimplemented!()
+        segment::read(&*self.inner.objects, path).await
+    }
+
+    /// Removes all that lies under a prefix which nobody else has ever named, registers too.
+    async fn remove_prefix(&self, prefix: &Path) -> object_store::Result<()> {
+        use futures::TryStreamExt;
+        match &self.inner.local {
+            Some(local) => local.remove_folder(prefix).await,
+            None => {
+                let found = self.objects().list(Some(prefix)).map_ok(|meta| meta.location);
+                self.objects().delete_stream(Box::pin(found)).try_for_each(async |_| Ok(())).await
+            }
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! S3 and everything that speaks like it.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, RetryConfig};
+use schemas::ErrorKind;
+
+use crate::error::{CatalogError, Result};
+
+/// A client for a prefix of a bucket, set up from the usual `AWS_*` variables and `options` over them. Sends nothing yet.
+///
+/// Any endpoint will do, one without TLS too; requests name the bucket in their path unless `virtual_hosted_style_request` says otherwise,
+/// and end after 30 seconds (5 for the connection) unless `timeout` and `connect_timeout` do.
+///
+/// Errors: `Invalid` for an option that is unknown or does not parse.
+pub(super) fn connect(
+    bucket: &str,
+    prefix: &Path,
+    options: &BTreeMap<String, String>,
+) -> Result<PrefixStore<AmazonS3>> {
+    let mut builder = AmazonS3Builder::from_env();
+    for (key, value) in options {
+        let known = AmazonS3ConfigKey::from_str(&key.to_ascii_lowercase()).map_err(|error| invalid(bucket, error))?;
+        builder = builder.with_config(known, value);
+    }
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).unwrap_or_default();
+    if endpoint.starts_with("http://") {
+        builder = builder.with_allow_http(true);
+    }
+    let client = builder
+        .with_bucket_name(bucket)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_retry(retry())
+        .build()
+        .map_err(|error| invalid(bucket, error))?;
+    Ok(PrefixStore::new(client, prefix.clone()))
+}
+
+/// Short: a read that fails is tried again for a while, a conditional put is tried again by P0, which knows what to make of the answers.
+fn retry() -> RetryConfig {
+    let backoff =
+        BackoffConfig { init_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(2), base: 2.0 };
+    RetryConfig { backoff, max_retries: 6, retry_timeout: Duration::from_secs(15) }
+}
+
+fn invalid(bucket: &str, error: object_store::Error) -> CatalogError {
+    CatalogError::new(ErrorKind::Invalid, format!("the S3 store in bucket {bucket:?} cannot be set up"))
+        .caused_by(error)
+}
