@@ -1,0 +1,231 @@
+//! `DoAction`: control. Bodies and results are JSON.
+//!
+//! | action | body | results |
+//! | --- | --- | --- |
+//! | `create-topic` | [`TopicSpec`]: `{"name","schema","key",…}` | one [`TopicSummary`] |
+//! | `describe-topic` | `{"topic":"orders"}` | one [`TopicDescription`] |
+//! | `list-topics` | empty or `{}` | one [`TopicSummary`] a topic |
+//! | `drop-topic` | `{"topic":"orders"}` | one, `{"dropped":"orders"}` |
+//! | `flush` | empty, `{}` or `{"topic":"orders"}` | one, `{"flushed":"orders"}`, null for all |
+//! | `health` | empty or `{}` | one, `{"status":"serving","version","lane","epoch"}` |
+
+use std::sync::Arc;
+
+use arrow_flight::{Action, ActionType};
+use bytes::Bytes;
+use schemas::{ShardSeqs, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::error::{Result, WireError};
+use crate::shared::Shared;
+use crate::ticket::parse_json;
+
+/// Names and purposes of Firn's own actions.
+const ACTIONS: [(&str, &str); 6] = [
+    ("create-topic", "Makes a topic. Body: {\"name\",\"schema\",\"key\",\"path\"?,\"checks\"?,…}. Result: the topic."),
+    ("describe-topic", "Definition, positions, tail and table of a topic. Body: {\"topic\"}."),
+    ("list-topics", "The tenant's topics, one result each. Body: empty."),
+    ("drop-topic", "Drops a topic. Body: {\"topic\"}."),
+    ("flush", "Moves what is acknowledged into the table and waits for it. Body: {\"topic\"?}."),
+    ("health", "Whether this server owns its lane. Body: empty."),
+];
+
+/// A topic in a few words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopicSummary {
+    /// Its name.
+    pub topic: TopicName,
+    /// Its identity.
+    pub id: TopicId,
+    /// Version of its schema.
+    pub version: u32,
+    /// The payload fields that make the key.
+    pub key: Vec<String>,
+    /// Its path template.
+    pub path: String,
+    /// The seq that the next event gets: one more than there are events.
+    pub next_seq: ShardSeqs,
+}
+
+/// All that is known of a topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopicDescription {
+    /// Its definition.
+    pub topic: TopicDef,
+    /// Its columns as readers see them: envelope, then payload.
+    pub columns: Vec<ColumnDescription>,
+    /// The seq that the next event gets.
+    pub next_seq: ShardSeqs,
+    /// First seq that is not in the table.
+    pub watermark: ShardSeqs,
+    /// What is acknowledged and held in memory.
+    pub tail: TailDescription,
+    /// What other engines can open.
+    pub table: TableDescription,
+}
+
+/// A column as readers see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ColumnDescription {
+    /// Its name.
+    pub name: String,
+    /// Its Arrow type, as text.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// True if null is allowed.
+    pub nullable: bool,
+}
+
+/// The part of a topic that is in memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TailDescription {
+    /// Events, those that a flush has moved but not yet let go included.
+    pub rows: u64,
+    /// Arrow bytes.
+    pub bytes: u64,
+}
+
+/// The part of a topic that is in its table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableDescription {
+    /// Full URI of the current Iceberg metadata file.
+    pub metadata_uri: String,
+    /// The current snapshot; null before the first flush.
+    pub snapshot_id: Option<i64>,
+    /// Data files.
+    pub files: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneTopic {
+    topic: TopicName,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnyTopic {
+    #[serde(default)]
+    topic: Option<TopicName>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// What `ListActions` says of them.
+pub(crate) fn list() -> Vec<ActionType> {
+    let action =
+        |(name, description): (&str, &str)| ActionType { r#type: name.into(), description: description.into() };
+    ACTIONS.into_iter().map(action).collect()
+}
+
+/// True for Firn's own actions.
+pub(crate) fn is_ours(action: &str) -> bool {
+    ACTIONS.iter().any(|(name, _)| *name == action)
+}
+
+/// Does one of Firn's own actions; the bodies of its results.
+///
+/// Errors: `Invalid` for a body that is not the action's; those of the engine.
+pub(crate) async fn run(shared: &Arc<Shared>, tenant: &TenantName, action: &Action) -> Result<Vec<Bytes>> {
+    let (name, body) = (action.r#type.as_str(), action.body.as_ref());
+    match name {
+        "create-topic" => {
+            let spec: TopicSpec = parse_json("create-topic", body)?;
+            let topic = shared.engine.create_topic(tenant, spec).await?;
+            one(&summary(shared, &topic))
+        }
+        "describe-topic" => {
+            let OneTopic { topic } = parse_json("describe-topic", body)?;
+            one(&describe(shared, tenant, &topic).await?)
+        }
+        "list-topics" => {
+            let Nothing {} = or_empty(name, body)?;
+            shared.topics.list(tenant).iter().map(|topic| to_json(&summary(shared, topic))).collect()
+        }
+        "drop-topic" => {
+            let OneTopic { topic } = parse_json("drop-topic", body)?;
+            shared.topic(tenant, &topic)?;
+            shared.engine.drop_topic(tenant, &topic).await?;
+            one(&json!({ "dropped": topic }))
+        }
+        "flush" => {
+            let AnyTopic { topic } = or_empty(name, body)?;
+            if let Some(topic) = &topic {
+                shared.topic(tenant, topic)?;
+            }
+            shared.engine.flush(tenant, topic.as_ref()).await?;
+            one(&json!({ "flushed": topic }))
+        }
+        "health" => {
+            let Nothing {} = or_empty(name, body)?;
+            let report = shared.phase.borrow().report();
+            one(&report)
+        }
+        _ => Err(WireError::invalid(format!("no action {name:?}; ListActions names those that there are"))),
+    }
+}
+
+fn summary(shared: &Shared, topic: &TopicDef) -> TopicSummary {
+    let end = shared.engine.tail().snapshot(&topic.id).map_or(schemas::Seq::FIRST, |tail| tail.end);
+    TopicSummary {
+        topic: topic.name.clone(),
+        id: topic.id,
+        version: topic.version,
+        key: topic.key.clone(),
+        path: topic.path.clone().into(),
+        next_seq: ShardSeqs::single(end),
+    }
+}
+
+async fn describe(shared: &Shared, tenant: &TenantName, name: &TopicName) -> Result<TopicDescription> {
+    let topic = shared.topic(tenant, name)?;
+    // The tail first, then the table (P6): in the other order a flush between the two would leave a gap.
+    let tail = shared.engine.tail().snapshot(&topic.id);
+    let table = shared.tables.current(&topic).await?;
+    let files = table.files().await?;
+    let watermark = table.watermark().0;
+    let batches = || tail.iter().flat_map(|tail| &tail.chunks).map(|chunk| chunk.batch());
+    let schema = topic.event_schema();
+    let columns = schema.fields().iter().map(|field| ColumnDescription {
+        name: field.name().clone(),
+        kind: field.data_type().to_string(),
+        nullable: field.is_nullable(),
+    });
+    Ok(TopicDescription {
+        columns: columns.collect(),
+        next_seq: ShardSeqs::single(tail.as_ref().map_or(watermark, |tail| tail.end.max(watermark))),
+        watermark: ShardSeqs::single(watermark),
+        tail: TailDescription {
+            rows: batches().map(|batch| batch.num_rows() as u64).sum(),
+            bytes: batches().map(|batch| batch.get_array_memory_size() as u64).sum(),
+        },
+        table: TableDescription {
+            metadata_uri: table.metadata_uri().to_owned(),
+            snapshot_id: table.snapshot_id(),
+            files: files.files().len() as u64,
+            rows: files.files().iter().map(|file| file.rows).sum(),
+            bytes: files.files().iter().map(|file| file.size).sum(),
+        },
+        topic: topic.as_ref().clone(),
+    })
+}
+
+fn or_empty<'a, T: Default + Deserialize<'a>>(what: &str, body: &'a [u8]) -> Result<T> {
+    if body.is_empty() { Ok(T::default()) } else { parse_json(what, body) }
+}
+
+fn one(result: &impl Serialize) -> Result<Vec<Bytes>> {
+    Ok(vec![to_json(result)?])
+}
+
+fn to_json(result: &impl Serialize) -> Result<Bytes> {
+    let json = serde_json::to_vec(result);
+    json.map(Bytes::from).map_err(|error| WireError::new(schemas::ErrorKind::Internal, format!("result: {error}")))
+}

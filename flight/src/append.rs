@@ -1,0 +1,249 @@
+//! `DoPut`: batches in, acknowledgements out, in order and pipelined.
+//!
+//! ```text
+//! gRPC stream ──▶ read: decode, submit ──(batches_in_flight_max)──▶ acknowledge: await receipts ──(bytes)──▶ gRPC stream
+//! ```
+//!
+//! Back-pressure: `submit` waits while the lane has no room and the first channel while too many batches await their receipt; nothing is
+//! read from the client meanwhile, so HTTP/2 flow control slows it down. Answers that a client does not read wait in memory up to
+//! [`limits::ANSWERS_UNREAD_BYTES_MAX`], so that one which writes everything before it reads anything is served too.
+//!
+//! A batch with refused rows is answered like any other, and the stream goes on. What makes the stream itself useless (bytes that do not
+//! decode, columns that cannot be the topic's, a lane that has stopped) ends it with a status, after the answers to all batches before.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow_flight::{FlightData, PutResult};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use ingest::engine::{AppendOptions, Receipt, Refusal};
+use ingest::{Appender, IngestError};
+use schemas::{Seq, TenantName, limits};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::decode::Decoder;
+use crate::error::{Result, WireError};
+use crate::shared::{Shared, draining};
+use crate::ticket::Append;
+use crate::{guard, metrics};
+
+/// Answers waiting for a client that does not read; their bytes have the tighter bound.
+const ANSWERS_UNREAD_MAX: usize = 1 << 16;
+
+/// The metadata of one `PutResult`: the answer to one batch. It is durable, and visible to every reader, when this is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchResult {
+    /// Seq of the first accepted row; null if none was accepted.
+    pub first_seq: Option<Seq>,
+    /// Seq of the last accepted row.
+    pub last_seq: Option<Seq>,
+    /// Rows accepted.
+    pub accepted: u64,
+    /// Rows refused, ascending, by their number in this batch, from 0. Under `reject-batch` any of them means that nothing was accepted.
+    pub refused: Vec<Refusal>,
+    /// Rows refused beyond those listed: a list has at most [`limits::REPORT_BYTES_MAX`] bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused_unlisted: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl From<Receipt> for BatchResult {
+    fn from(receipt: Receipt) -> Self {
+        let Receipt { first_seq, last_seq, accepted, mut refused } = receipt;
+        // `{"row":…,"reason":"…"},` with every byte of the reason escaped at worst.
+        let bytes = refused.iter().map(|refusal| 48 + 6 * refusal.reason.len());
+        let sums = bytes.scan(0, |sum, bytes| {
+            *sum += bytes;
+            Some(*sum)
+        });
+        let listed = sums.take_while(|sum| *sum <= limits::REPORT_BYTES_MAX).count();
+        let refused_unlisted = (refused.len() - listed) as u64;
+        refused.truncate(listed);
+        Self { first_seq, last_seq, accepted, refused, refused_unlisted }
+    }
+}
+
+impl BatchResult {
+    /// The JSON that travels.
+    fn to_json(&self) -> Bytes {
+        serde_json::to_vec(self).expect("plain data is always JSON").into()
+    }
+}
+
+/// A batch on its way, and the receipt to come.
+struct InFlight {
+    receipt: BoxFuture<'static, std::result::Result<Receipt, IngestError>>,
+    since: Instant,
+}
+
+/// An answer, and the room that it takes while unread.
+type Answer = (std::result::Result<PutResult, Status>, Option<OwnedSemaphorePermit>);
+
+/// Begins an append stream. `first` is the message that carried the descriptor, `rest` what follows it.
+///
+/// Errors: `NotFound` for an unknown topic; those of [`ingest::Engine::appender`].
+pub(crate) async fn open(
+    shared: &Arc<Shared>,
+    tenant: &TenantName,
+    append: Append,
+    first: FlightData,
+    rest: Streaming<FlightData>,
+) -> Result<BoxStream<'static, std::result::Result<PutResult, Status>>> {
+    let appender = appender(shared, tenant, append).await?;
+    let source = Source { shared: Arc::clone(shared), first: Some(first), rest };
+    let (submitted, receipts) = mpsc::channel(shared.settings.batches_in_flight_max.max(1));
+    let (answers, answered) = mpsc::channel(ANSWERS_UNREAD_MAX);
+    tokio::spawn(async move {
+        if let Err(error) = guard::task(submit_all(source, appender, &submitted)).await {
+            // Fails only if the client is gone, and with it everyone who would want to know.
+            let _ = submitted.send(Err(error)).await;
+        }
+    });
+    tokio::spawn(acknowledge(receipts, answers));
+    Ok(ReceiverStream::new(answered).map(|(answer, _room)| answer).boxed())
+}
+
+/// The way into a topic that exists.
+pub(crate) async fn appender(shared: &Shared, tenant: &TenantName, append: Append) -> Result<Appender> {
+    shared.topic(tenant, &append.topic)?;
+    let options = AppendOptions { on_error: append.on_error, producer: append.producer };
+    Ok(shared.engine.appender(tenant, &append.topic, options).await?)
+}
+
+/// The messages of one append stream.
+pub(crate) struct Source {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) first: Option<FlightData>,
+    pub(crate) rest: Streaming<FlightData>,
+}
+
+impl Source {
+    /// The next message; `None` at the end. Errors: `Unavailable` if the server drains; what gRPC met.
+    pub(crate) async fn next(&mut self) -> Result<Option<FlightData>> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        tokio::select! {
+            biased;
+            () = self.shared.drain.cancelled() => Err(draining()),
+            message = self.rest.message() => message.map_err(crate::status::of_transport),
+        }
+    }
+}
+
+/// Reads, decodes and submits until the client is done, it is gone, or something is wrong.
+async fn submit_all(
+    mut source: Source,
+    mut appender: Appender,
+    submitted: &mpsc::Sender<Result<InFlight>>,
+) -> Result<()> {
+    let mut decoder = Decoder::default();
+    while let Some(message) = source.next().await? {
+        let Some(batch) = decoder.decode(message)? else { continue };
+        let since = Instant::now();
+        let receipt = Box::pin(appender.submit(batch).await?);
+        if submitted.send(Ok(InFlight { receipt, since })).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Awaits the receipts in order and passes on the answers; stops after the first error.
+async fn acknowledge(mut receipts: mpsc::Receiver<Result<InFlight>>, answers: mpsc::Sender<Answer>) {
+    let room = Arc::new(Semaphore::new(limits::ANSWERS_UNREAD_BYTES_MAX));
+    while let Some(next) = receipts.recv().await {
+        let outcome = match next {
+            Ok(in_flight) => guard::task(receive(in_flight)).await,
+            Err(error) => Err(error),
+        };
+        let failed = outcome.is_err();
+        let answer = match outcome {
+            Ok(result) => {
+                let app_metadata = result.to_json();
+                let bytes = app_metadata.len().min(limits::ANSWERS_UNREAD_BYTES_MAX) as u32;
+                let permit = Arc::clone(&room).acquire_many_owned(bytes).await.ok();
+                (Ok(PutResult { app_metadata }), permit)
+            }
+            Err(error) => (Err(error.into()), None),
+        };
+        if answers.send(answer).await.is_err() || failed {
+            break;
+        }
+    }
+}
+
+async fn receive(in_flight: InFlight) -> Result<BatchResult> {
+    let receipt = in_flight.receipt.await?;
+    ::metrics::counter!(metrics::APPEND_BATCHES).increment(1);
+    ::metrics::counter!(metrics::APPEND_EVENTS).increment(receipt.accepted);
+    ::metrics::counter!(metrics::APPEND_REFUSED).increment(receipt.refused.len() as u64);
+    ::metrics::histogram!(metrics::APPEND_SECONDS).record(in_flight.since.elapsed());
+    Ok(receipt.into())
+}
+
+/// Appends everything that `source` brings and answers once, at the end: Flight SQL's bulk ingest.
+///
+/// Errors: `Invalid` at the first batch with a refused row, saying how many rows were appended before it; those of an append.
+pub(crate) async fn append_all(mut source: Source, mut appender: Appender) -> Result<u64> {
+    let window = source.shared.settings.batches_in_flight_max.max(1);
+    let mut decoder = Decoder::default();
+    let mut in_flight = futures::stream::FuturesOrdered::new();
+    let mut appended = 0;
+    while let Some(message) = source.next().await? {
+        let Some(batch) = decoder.decode(message)? else { continue };
+        let receipt = Box::pin(appender.submit(batch).await?);
+        in_flight.push_back(receive(InFlight { receipt, since: Instant::now() }));
+        if in_flight.len() >= window {
+            count(&mut appended, in_flight.next().await)?;
+        }
+    }
+    while let Some(result) = in_flight.next().await {
+        count(&mut appended, Some(result))?;
+    }
+    Ok(appended)
+}
+
+fn count(appended: &mut u64, result: Option<Result<BatchResult>>) -> Result<()> {
+    let Some(result) = result.transpose()? else { return Ok(()) };
+    *appended += result.accepted;
+    match result.refused.first() {
+        None => Ok(()),
+        Some(Refusal { row, reason }) => Err(WireError::invalid(format!(
+            "row {row} of a batch is refused, and with it its batch: {reason}; {appended} rows of earlier batches were appended"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt(reasons: Vec<String>) -> Receipt {
+        let refused = reasons.into_iter().zip(0..).map(|(reason, row)| Refusal { row, reason }).collect();
+        Receipt { first_seq: Some(Seq(4)), last_seq: Some(Seq(6)), accepted: 3, refused }
+    }
+
+    #[test]
+    fn an_answer_reads_as_it_is_documented() {
+        let json = BatchResult::from(receipt(vec!["key is null".into()])).to_json();
+        assert_eq!(json, r#"{"first_seq":4,"last_seq":6,"accepted":3,"refused":[{"row":0,"reason":"key is null"}]}"#);
+    }
+
+    #[test]
+    fn refusals_beyond_the_bound_are_counted() {
+        let result = BatchResult::from(receipt(vec!["\u{1}".repeat(1000); 5000]));
+        assert!(!result.refused.is_empty() && result.refused_unlisted > 0);
+        assert_eq!(result.refused.len() as u64 + result.refused_unlisted, 5000);
+        assert!(result.to_json().len() <= limits::REPORT_BYTES_MAX + 200);
+    }
+}

@@ -1,0 +1,56 @@
+//! One call's panic is one call's error: a defect met by one client must not be felt by another.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
+use schemas::ErrorKind;
+use tonic::{Response, Status};
+
+use crate::error::{Result, WireError};
+use crate::metrics;
+
+/// Runs the handler of a call: counts it, turns its error into a status and its panic into an internal one.
+pub(crate) async fn answer<T>(
+    call: &'static str,
+    work: impl Future<Output = std::result::Result<T, Status>>,
+) -> std::result::Result<Response<T>, Status> {
+    ::metrics::counter!(metrics::CALLS, "call" => call).increment(1);
+    let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic).into()));
+    outcome.map(Response::new).inspect_err(|status| log(call, status))
+}
+
+/// Guards a stream that outlives its handler in the same way; it ends after the first error.
+pub(crate) fn stream<T: Send + 'static>(
+    call: &'static str,
+    items: impl Stream<Item = std::result::Result<T, Status>> + Send + 'static,
+) -> BoxStream<'static, std::result::Result<T, Status>> {
+    let guarded = AssertUnwindSafe(items).catch_unwind();
+    let flat = move |item: std::result::Result<std::result::Result<T, Status>, Box<dyn Any + Send>>| {
+        item.unwrap_or_else(|panic| Err(panicked(panic).into())).inspect_err(|status| log(call, status))
+    };
+    guarded.map(flat).boxed()
+}
+
+/// Guards a spawned task's work.
+pub(crate) async fn task<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic)))
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> WireError {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    WireError::new(ErrorKind::Internal, format!("a defect in Firn stopped this call alone: {text}"))
+}
+
+fn log(call: &'static str, status: &Status) {
+    ::metrics::counter!(metrics::CALLS_FAILED, "call" => call, "code" => format!("{:?}", status.code())).increment(1);
+    match status.code() {
+        tonic::Code::Internal | tonic::Code::DataLoss => {
+            tracing::error!(call, message = status.message(), "call failed")
+        }
+        _ => tracing::debug!(call, code = ?status.code(), message = status.message(), "call refused"),
+    }
+}
