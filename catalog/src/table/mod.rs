@@ -1,176 +1,325 @@
 //! Topic tables: Iceberg format v2 under the embedded catalog, and the commit that moves a topic's watermark (P4).
+//!
+//! * [`Tables`] opens, loads and drops tables; its [`flush`](Tables::flush) is the only way that rows get in.
+//! * [`TableState`] is one metadata file; [`FileSet`] what its manifests say, for planning reads.
+//! * [`EmbeddedCatalog`] shows the same tables to anything that speaks `iceberg::Catalog`.
+//!
+//! A table's current state is what its pointer register says, and nothing else: a metadata file that no register has named is litter.
 
+mod bounds;
+mod catalog;
+mod commit;
+mod create;
+mod decide;
+mod encode;
+mod files;
+mod manifests;
+mod metrics;
+mod parquet_schema;
+mod pointer;
+mod properties;
+mod rowhash;
+mod schema;
+mod sort;
+mod state;
+mod verify;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::record_batch::RecordBatch;
+use arrow::error::ArrowError;
+use bytes::Bytes;
+use iceberg::io::FileIO;
+use iceberg::spec::{ManifestEntryRef, ManifestFile, TableMetadata};
 use object_store::path::Path;
-use schemas::{Epoch, LaneId, Seq, TenantName, TopicDef, TopicId, Watermark};
+use object_store::{ObjectStoreExt, PutMode, PutPayload};
+use parking_lot::RwLock;
+use schemas::{ErrorKind, TenantName, TopicDef, TopicId};
+
+pub use catalog::EmbeddedCatalog;
+pub use commit::FlushRows;
+pub use files::{DataFile, FileSet, Partition};
+pub use rowhash::RowHash;
+pub use state::TableState;
 
 use crate::env::Env;
-use crate::error::Result;
-use crate::storage::Store;
+use crate::error::{CatalogError, Result};
+use crate::storage::{Store, Swap};
+use create::first_metadata;
+use pointer::{Pinned, Pointer};
+
+/// Bytes of manifests that are kept in memory, as they are in their files; a few times that when parsed.
+const MANIFEST_CACHE_BYTES: u64 = 32 << 20;
+/// Reads of a pointer and what it names before the table is given up: a file may go between the two, once its successors are many.
+const LOADS_MAX: u32 = 3;
 
 /// The tables of every topic of a store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tables {
+    shared: Arc<Shared>,
+}
+
+/// What all tables of a process share.
+#[derive(Debug)]
+struct Shared {
     store: Store,
+    env: Env,
+    file_io: FileIO,
+    opened: RwLock<HashMap<TopicId, Opened>>,
+    manifests: moka::sync::Cache<String, Arc<Vec<ManifestEntryRef>>>,
 }
 
-/// A table's state at a moment: one Iceberg metadata file.
-#[derive(Debug)]
-pub struct TableState {
-    watermark: Watermark,
-}
-
-/// Decided rows on their way into a table.
-#[derive(Debug)]
-pub struct FlushRows<'a> {
-    /// First seq; must equal the table's watermark.
-    pub from: Seq,
-    /// The seq after the last.
-    pub to: Seq,
-    /// The rows `[from, to)` in seq order, event schema of `def`.
-    pub batches: &'a [RecordBatch],
-    /// Who flushes, for people.
-    pub lane: LaneId,
-    /// Who flushes, for people.
-    pub epoch: Epoch,
+/// A table that this process has opened: where its pointer lies, and what it last said.
+#[derive(Clone, Debug)]
+struct Opened {
+    path: Path,
+    name: String,
+    state: Arc<TableState>,
 }
 
 impl Tables {
     /// Tables in `store`.
     pub fn new(store: Store, env: Env) -> Self {
-        let _ = env;
-        Self { store }
+        let manifests = moka::sync::Cache::builder()
+            .max_capacity(MANIFEST_CACHE_BYTES)
+            .weigher(|_: &String, entries: &Arc<Vec<ManifestEntryRef>>| weight(entries))
+            .build();
+        let file_io = store.file_io();
+        Self { shared: Arc::new(Shared { store, env, file_io, opened: RwLock::default(), manifests }) }
     }
 
     /// Opens the topic's table in this process, making it unless it is there already (the pointer register then names a table with the topic's id).
     /// Everything else below works on tables opened so; `tenant` is the name that the topic's owner has.
     ///
-    /// Errors: `Conflict` if a table of another topic stands there.
+    /// Errors: `Conflict` if a table of another topic stands there, or it was rolled back; `NotFound` if this topic's table was dropped.
     pub async fn ensure(&self, tenant: &TenantName, def: &TopicDef) -> Result<Arc<TableState>> {
-        let _ = (tenant, def);
-        unimplemented!()
+        let path = Pointer::path(tenant, &def.name);
+        let name = format!("{tenant}.{}", def.name);
+        loop {
+            let found = self.shared.read_pointer(&path).await?;
+            let previous = match found {
+                Some(pinned) if pinned.pointer.topic == def.id || pinned.pointer.metadata.is_some() => {
+                    let state = self.read_state(&path, &name, def.id).await?;
+                    return Ok(self.open_as(def, Opened { path, name, state }));
+                }
+                free => free,
+            };
+            if let Some(state) = self.create(&path, &name, def, previous.as_ref()).await? {
+                return Ok(self.open_as(def, Opened { path, name, state }));
+            }
+        }
+    }
+
+    /// Makes the first metadata and points the register at it. `None` if another was faster.
+    async fn create(
+        &self,
+        path: &Path,
+        name: &str,
+        def: &TopicDef,
+        previous: Option<&Pinned>,
+    ) -> Result<Option<Arc<TableState>>> {
+        let shared = &self.shared;
+        let location = shared.store.uri(&Path::from(format!("warehouse/{}/{}", def.tenant, def.id)));
+        let metadata = first_metadata(def, &location, shared.env.now_micros() / 1000)?;
+        let uri = format!("{location}/metadata/00000-{}.metadata.json", shared.env.uuid());
+        let document = serde_json::to_vec(&metadata).map_err(|error| {
+            CatalogError::new(ErrorKind::Internal, format!("the metadata of table {name}")).caused_by(error)
+        })?;
+        shared.create(&uri, document.into()).await?;
+
+        let nonce = shared.env.uuid().to_string();
+        let pointer = Pointer::next(previous.map(|pinned| &pinned.pointer), def.id, Some(uri.clone()), nonce);
+        let expected = previous.map(|pinned| &pinned.tag);
+        match shared.store.swap_register(path, expected, pointer.encode()).await? {
+            Swap::Lost => Ok(None),
+            Swap::Won(tag) => {
+                let pinned = Pinned { pointer, tag };
+                let state =
+                    TableState::new(Arc::clone(shared), name.to_owned(), def.id, pinned, uri, Arc::new(metadata))?;
+                Ok(Some(Arc::new(state)))
+            }
+        }
     }
 
     /// The table as last seen by this process: no I/O. Errors: `NotFound` if it was not opened with [`Self::ensure`].
     pub async fn current(&self, def: &TopicDef) -> Result<Arc<TableState>> {
-        let _ = def;
-        unimplemented!()
+        self.shared.opened.read().get(&def.id).map(|opened| Arc::clone(&opened.state)).ok_or_else(|| not_open(def))
     }
 
     /// The table read afresh from its register.
+    ///
+    /// Errors: `NotFound` if it was not opened with [`Self::ensure`] or was dropped; `Conflict` if it is not what the topic's flushes left (P4.1).
     pub async fn load(&self, def: &TopicDef) -> Result<Arc<TableState>> {
-        let _ = def;
-        unimplemented!()
+        let (path, name) = self.opened(def)?;
+        let state = self.read_state(&path, &name, def.id).await?;
+        Ok(self.remember(def, state))
     }
 
-    /// Moves decided rows into the table: P4, whole. Idempotent in effect: on any doubt it looks before it acts.
-    ///
-    /// Returns the state whose watermark is at or beyond `rows.to`, or beyond `rows.from` if another committed first (cut again).
-    /// Errors: `Conflict` if the table is not what the lane left (rolled back, replaced): the topic must stop. `Unavailable`, `Indeterminate`: try again.
-    pub async fn flush(&self, def: &TopicDef, rows: FlushRows<'_>) -> Result<Arc<TableState>> {
-        let _ = (def, rows);
-        unimplemented!()
+    async fn read_state(&self, path: &Path, name: &str, topic: TopicId) -> Result<Arc<TableState>> {
+        for last in (0..LOADS_MAX).rev() {
+            let pinned = self.shared.read_pointer(path).await?;
+            let dropped = || CatalogError::new(ErrorKind::NotFound, format!("table {name} was dropped"));
+            let pinned = pinned.ok_or_else(dropped)?;
+            if pinned.pointer.topic != topic {
+                let message = format!(
+                    "table {name} should be of topic {topic}, but register {path} names one of topic {}",
+                    pinned.pointer.topic
+                );
+                return Err(CatalogError::new(ErrorKind::Conflict, message));
+            }
+            let uri = pinned.pointer.metadata.clone().ok_or_else(dropped)?;
+            match self.shared.read_metadata(&uri).await {
+                Ok(metadata) => {
+                    let shared = Arc::clone(&self.shared);
+                    return TableState::new(shared, name.to_owned(), topic, pinned, uri, metadata).map(Arc::new);
+                }
+                Err(error) if last == 0 || error.kind() != ErrorKind::NotFound => return Err(corrupt_if_absent(error)),
+                Err(_) => {}
+            }
+        }
+        Err(CatalogError::new(ErrorKind::Unavailable, format!("table {name} changes faster than it can be read")))
     }
 
     /// Forgets a dropped topic's pointer; its files stay for the grace period of P7. Idempotent.
     pub async fn drop_table(&self, tenant: &TenantName, def: &TopicDef) -> Result<()> {
-        let _ = (tenant, def);
-        unimplemented!()
+        let path = Pointer::path(tenant, &def.name);
+        self.forget(&def.id);
+        loop {
+            let Some(pinned) = self.shared.read_pointer(&path).await? else { return Ok(()) };
+            if pinned.pointer.topic != def.id || pinned.pointer.metadata.is_none() {
+                return Ok(());
+            }
+            let next = Pointer::next(Some(&pinned.pointer), def.id, None, self.shared.env.uuid().to_string());
+            if let Swap::Won(_) = self.shared.store.swap_register(&path, Some(&pinned.tag), next.encode()).await? {
+                return Ok(());
+            }
+        }
     }
 
     /// Forgets what is cached of a topic.
     pub fn forget(&self, topic: &TopicId) {
-        let _ = topic;
+        self.shared.opened.write().remove(topic);
     }
 
     /// The store they lie in.
     pub fn store(&self) -> &Store {
-        &self.store
+        &self.shared.store
+    }
+
+    fn opened(&self, def: &TopicDef) -> Result<(Path, String)> {
+        let opened = self.shared.opened.read();
+        opened.get(&def.id).map(|opened| (opened.path.clone(), opened.name.clone())).ok_or_else(|| not_open(def))
+    }
+
+    fn open_as(&self, def: &TopicDef, opened: Opened) -> Arc<TableState> {
+        let state = Arc::clone(&opened.state);
+        self.shared.opened.write().entry(def.id).or_insert(opened);
+        self.remember(def, state)
+    }
+
+    /// Keeps the newest state seen: a slow reader must not take a table back. Returns it.
+    fn remember(&self, def: &TopicDef, state: Arc<TableState>) -> Arc<TableState> {
+        let mut opened = self.shared.opened.write();
+        let Some(entry) = opened.get_mut(&def.id) else { return state };
+        if entry.state.pinned().pointer.version < state.pinned().pointer.version {
+            entry.state = Arc::clone(&state);
+        }
+        state
     }
 }
 
-impl TableState {
-    /// First seq not in the table.
-    pub fn watermark(&self) -> Watermark {
-        self.watermark
+impl Shared {
+    async fn read_pointer(&self, path: &Path) -> Result<Option<Pinned>> {
+        let Some(revision) = self.store.read_register(path).await? else { return Ok(None) };
+        let pointer = Pointer::decode(&revision.content, path)?;
+        Ok(Some(Pinned { pointer, tag: revision.tag }))
     }
 
-    /// Full URI of the metadata file that this is.
-    pub fn metadata_uri(&self) -> &str {
-        unimplemented!()
+    async fn read_metadata(&self, uri: &str) -> Result<Arc<TableMetadata>> {
+        let bytes = self.read(uri).await?;
+        serde_json::from_slice(&bytes).map(Arc::new).map_err(|error| {
+            CatalogError::new(ErrorKind::Corrupt, format!("{uri} should be Iceberg table metadata")).caused_by(error)
+        })
     }
 
-    /// Id of the current snapshot; `None` before the first flush.
-    pub fn snapshot_id(&self) -> Option<i64> {
-        unimplemented!()
+    /// A whole object. Errors: `NotFound`, `Unavailable`, naming it.
+    async fn read(&self, uri: &str) -> Result<Bytes> {
+        let path = self.store.path(uri)?;
+        let read = async { self.store.objects().get(&path).await?.bytes().await };
+        read.await.map_err(|error| object_error(uri, error))
     }
 
-    /// The live data files, with what the manifests say of them. Cached: manifests never change.
-    pub async fn files(&self) -> Result<Arc<FileSet>> {
-        unimplemented!()
+    /// Puts an object that nobody else can put: its name holds an identity of this attempt alone, so that one which exists is this attempt's.
+    async fn create(&self, uri: &str, bytes: Bytes) -> Result<()> {
+        let path = self.store.path(uri)?;
+        match self.store.objects().put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Create.into()).await {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(error) => Err(object_error(uri, error)),
+        }
+    }
+
+    /// Removes what nothing names any more; whoever misses that it failed finds litter, not harm.
+    async fn delete_quietly(&self, uri: &str) {
+        let Ok(path) = self.store.path(uri) else { return };
+        if let Err(error) = self.store.objects().delete(&path).await {
+            tracing::debug!(uri, %error, "an old metadata file stays");
+        }
+    }
+
+    /// A manifest's entries, with what they inherit from the manifest list filled in.
+    async fn entries(&self, manifest: &ManifestFile) -> Result<Arc<Vec<ManifestEntryRef>>> {
+        let uri = &manifest.manifest_path;
+        if let Some(entries) = self.manifests.get(uri) {
+            return Ok(entries);
+        }
+        let read = manifest.load_manifest(&self.file_io).await.map_err(|error| iceberg_error(uri, error))?;
+        let entries = Arc::new(read.into_parts().0);
+        self.manifests.insert(uri.clone(), Arc::clone(&entries));
+        Ok(entries)
+    }
+}
+
+/// About what a manifest takes in its file, going by the columns that its entries know of.
+fn weight(entries: &[ManifestEntryRef]) -> u32 {
+    let columns: usize = entries.iter().map(|entry| entry.data_file().value_counts().len()).sum();
+    u32::try_from(256 * entries.len() + 64 * columns).unwrap_or(u32::MAX)
+}
+
+fn not_open(def: &TopicDef) -> CatalogError {
+    let message = format!("the table of topic {} ({}) is not open in this process", def.name, def.id);
+    CatalogError::new(ErrorKind::NotFound, message)
+}
+
+/// A metadata file that its register names and that is not there is no missing table.
+fn corrupt_if_absent(error: CatalogError) -> CatalogError {
+    match error.kind() {
+        ErrorKind::NotFound => CatalogError::new(ErrorKind::Corrupt, "a table's metadata is missing").caused_by(error),
+        _ => error,
     }
 }
 
-/// The live data files of one snapshot.
-#[derive(Debug, Default)]
-pub struct FileSet {
-    files: Vec<Arc<DataFile>>,
+fn object_error(uri: &str, error: object_store::Error) -> CatalogError {
+    let kind = match error {
+        object_store::Error::NotFound { .. } => ErrorKind::NotFound,
+        _ => ErrorKind::Unavailable,
+    };
+    CatalogError::new(kind, uri).caused_by(error)
 }
 
-/// One live data file.
-#[derive(Debug)]
-pub struct DataFile {
-    /// Its path in the store.
-    pub path: Path,
-    /// Bytes.
-    pub size: u64,
-    /// Rows.
-    pub rows: u64,
-    /// First and last seq in it, inclusive; from the manifest's bounds.
-    pub seqs: (Seq, Seq),
-    /// First and last `_key` in it, inclusive and perhaps truncated (a lower bound cut short, an upper one rounded up).
-    pub keys: (String, String),
-    /// First and last `_prefix` in it, likewise.
-    pub prefixes: (String, String),
-    /// Its partition.
-    pub partition: Partition,
+fn iceberg_error(what: &str, error: iceberg::Error) -> CatalogError {
+    let kind = match error.kind() {
+        iceberg::ErrorKind::Unexpected => ErrorKind::Unavailable,
+        iceberg::ErrorKind::FeatureUnsupported => ErrorKind::Invalid,
+        _ => ErrorKind::Corrupt,
+    };
+    CatalogError::new(kind, what).caused_by(error)
 }
 
-/// Where a file stands in the LSM tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Partition {
-    /// Level 0: all prefixes and keys of a seq range, sorted by (`_prefix`, `_key`, `_seq`).
-    Level0,
-    /// Level 1: one prefix and one bucket of `_key` out of `buckets` (Iceberg's bucket transform).
-    Level1 {
-        /// The prefix.
-        prefix: String,
-        /// The bucket.
-        bucket: u32,
-        /// How many there are.
-        buckets: u32,
-    },
+fn arrow_error(error: ArrowError) -> CatalogError {
+    CatalogError::new(ErrorKind::Internal, "event columns could not be rearranged").caused_by(error)
 }
 
-impl FileSet {
-    /// The files, in order of their first seq.
-    pub fn files(&self) -> &[Arc<DataFile>] {
-        &self.files
-    }
-
-    /// Lower and upper bounds of a column, one value a file in the order of [`Self::files`], null where unknown, in the column's Arrow type.
-    /// `None` if the column has no bounds at all (nested).
-    pub fn bounds(&self, field_id: i32) -> Option<(ArrayRef, ArrayRef)> {
-        let _ = field_id;
-        unimplemented!()
-    }
-
-    /// Null counts of a column, one value a file, null where unknown.
-    pub fn null_counts(&self, field_id: i32) -> Option<ArrayRef> {
-        let _ = field_id;
-        unimplemented!()
-    }
-}
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

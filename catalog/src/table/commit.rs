@@ -1,0 +1,319 @@
+//! Moving decided rows into a table, exactly once (P4).
+//!
+//! The commit is one swap of the table's pointer from exactly the base that was looked at. After any answer but success the table is read
+//! again, and [`decide`](super::decide) says what that means; nothing is ever applied to another base blindly, and no file is ever deleted on
+//! a doubt.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use iceberg::spec::{
+    DataFile, MAIN_BRANCH, Operation, Schema, Snapshot, Summary, TableMetadata, TableMetadataBuildResult,
+};
+use schemas::envelope::column;
+use schemas::{Epoch, ErrorKind, LaneId, Seq, TopicDef};
+use uuid::Uuid;
+
+use super::create::{LEVEL0_SPEC_ID, SORT_ORDER_ID};
+use super::decide::{Next, may_pin, next};
+use super::encode::encode;
+use super::manifests::Draft;
+use super::metrics::data_file;
+use super::pointer::{Pinned, Pointer};
+use super::rowhash::RowHash;
+use super::schema::iceberg_schema;
+use super::state::TableState;
+use super::verify::{TOTAL_RECORDS, number, property};
+use super::{Tables, iceberg_error, properties};
+use crate::error::{CatalogError, Result};
+use crate::storage::Swap;
+
+/// Attempts at one flush before it is given back as unavailable: others commit faster than this process can.
+const ATTEMPTS_MAX: u32 = 16;
+/// Reads of a table after an unclear answer before that answer is given back as it is.
+const LOOKS_MAX: u32 = 5;
+/// Wait before such a read is repeated; doubles.
+const LOOK_WAIT: Duration = Duration::from_millis(50);
+
+/// Decided rows on their way into a table.
+#[derive(Debug)]
+pub struct FlushRows<'a> {
+    /// First seq; must equal the table's watermark.
+    pub from: Seq,
+    /// The seq after the last.
+    pub to: Seq,
+    /// The rows `[from, to)` in seq order, event schema of `def`.
+    pub batches: &'a [RecordBatch],
+    /// Who flushes, for people.
+    pub lane: LaneId,
+    /// Who flushes, for people.
+    pub epoch: Epoch,
+}
+
+/// A data file that is durable and in no table yet.
+#[derive(Debug)]
+struct Written {
+    file: DataFile,
+    row_hash: RowHash,
+    generation: u64,
+    schema: Schema,
+}
+
+/// One flush over all its attempts.
+#[derive(Debug)]
+struct Flush<'a> {
+    def: &'a TopicDef,
+    rows: FlushRows<'a>,
+    commit: String,
+}
+
+impl Tables {
+    /// Moves decided rows into the table: P4, whole. Idempotent in effect: on any doubt it looks before it acts.
+    ///
+    /// Returns the state whose watermark is at or beyond `rows.to`, or beyond `rows.from` if another committed first (cut again).
+    /// Errors: `Conflict` if the table is not what the lane left (rolled back, replaced): the topic must stop. `Unavailable`, `Indeterminate`: try again.
+    pub async fn flush(&self, def: &TopicDef, rows: FlushRows<'_>) -> Result<Arc<TableState>> {
+        check_rows(def, &rows)?;
+        let flush = Flush { def, rows, commit: self.shared.env.uuid().to_string() };
+        let mut base = self.load(def).await?;
+        let mut written = None;
+        for _ in 0..ATTEMPTS_MAX {
+            match next(base.has_commit(&flush.commit), flush.rows.from, base.watermark()) {
+                Next::Done | Next::CutAgain => return Ok(base),
+                Next::Stop => return Err(flush.lost(&base)),
+                Next::Commit => {}
+            }
+            let generation = base.generation()?;
+            let file = match written.take().filter(|file: &Written| may_pin(file.generation, generation)) {
+                Some(file) => file,
+                None => self.write_file(&flush, &base, generation).await?,
+            };
+            if let Some(state) = self.commit(&flush, &file, &base).await? {
+                return Ok(state);
+            }
+            written = Some(file);
+            base = self.look(def).await?;
+        }
+        let message = format!("topic {}: {ATTEMPTS_MAX} commits were overtaken by others; try again", def.name);
+        Err(CatalogError::new(ErrorKind::Unavailable, message))
+    }
+
+    /// Sorts, encodes and stores the rows under a name that nobody else uses.
+    async fn write_file(&self, flush: &Flush<'_>, base: &TableState, generation: u64) -> Result<Written> {
+        let def = flush.def;
+        let (batches, event, schema) =
+            (flush.rows.batches.to_vec(), def.event_schema(), iceberg_schema(&def.payload, 0)?);
+        let work = move || encode(&batches, &event, &schema).map(|encoded| (encoded, schema));
+        let (encoded, schema) = tokio::task::spawn_blocking(work).await.map_err(|error| {
+            CatalogError::new(ErrorKind::Internal, "the encoder of a data file stopped").caused_by(error)
+        })??;
+
+        let name = flush.file_name(generation, self.shared.env.uuid());
+        let uri = format!("{}/data/{name}", base.metadata().location());
+        let size = encoded.bytes.len() as u64;
+        self.shared.create(&uri, encoded.bytes).await?;
+        let file = data_file(uri, size, &encoded.footer, &schema, LEVEL0_SPEC_ID, SORT_ORDER_ID)?;
+        Ok(Written { file, row_hash: encoded.row_hash, generation, schema })
+    }
+
+    /// One commit, pinned to `base`. `None` if it is lost, or unknown: look again. Errors: only such after which nothing has happened.
+    async fn commit(&self, flush: &Flush<'_>, written: &Written, base: &TableState) -> Result<Option<Arc<TableState>>> {
+        let attempt = format!("g{}-{}", written.generation, self.shared.env.uuid());
+        let folder = format!("{}/metadata", base.metadata().location());
+        let nonce = u128::from_be_bytes(self.shared.env.nonce());
+        let (schema, schema_id) = flush.table_schema(written, base)?;
+        let draft = Draft {
+            base,
+            folder: &folder,
+            attempt: &attempt,
+            snapshot_id: (nonce as u64 >> 1) as i64,
+            sequence_number: base.metadata().last_sequence_number() + 1,
+            schema: Arc::new(schema.clone()),
+        };
+        let manifest_list = draft.write(written.file.clone()).await?;
+        let snapshot = Snapshot::builder()
+            .with_snapshot_id(draft.snapshot_id)
+            .with_parent_snapshot_id(base.snapshot_id())
+            .with_sequence_number(draft.sequence_number)
+            .with_timestamp_ms(base.metadata().last_updated_ms().max(self.shared.env.now_micros() / 1000))
+            .with_manifest_list(manifest_list)
+            .with_summary(flush.summary(written, base.metadata())?)
+            .with_schema_id(schema_id)
+            .build();
+        let built = flush.metadata(base, schema, snapshot, written)?;
+
+        let version = base.pinned().pointer.version;
+        let metadata_uri = format!("{folder}/{version:05}-{}.metadata.json", self.shared.env.uuid());
+        let document = serde_json::to_vec(&built.metadata).map_err(|error| {
+            CatalogError::new(ErrorKind::Internal, format!("the metadata of table {}", base.name())).caused_by(error)
+        })?;
+        self.shared.create(&metadata_uri, document.into()).await?;
+        self.swap(flush, base, metadata_uri, built).await
+    }
+
+    async fn swap(
+        &self,
+        flush: &Flush<'_>,
+        base: &TableState,
+        metadata_uri: String,
+        built: TableMetadataBuildResult,
+    ) -> Result<Option<Arc<TableState>>> {
+        let (path, name) = self.opened(flush.def)?;
+        let previous = base.pinned();
+        let pointer =
+            Pointer::next(Some(&previous.pointer), flush.def.id, Some(metadata_uri.clone()), flush.commit.clone());
+        let tag = match self.shared.store.swap_register(&path, Some(&previous.tag), pointer.encode()).await {
+            Ok(Swap::Won(tag)) => tag,
+            Ok(Swap::Lost) => return Ok(None),
+            Err(error) if error.kind() != ErrorKind::Indeterminate => return Err(error),
+            Err(error) => {
+                tracing::warn!(table = name, %error, "a commit's answer is unclear; looking at the table");
+                return Ok(None);
+            }
+        };
+        let pinned = Pinned { pointer, tag };
+        let metadata = Arc::new(built.metadata);
+        let state = TableState::new(Arc::clone(&self.shared), name, flush.def.id, pinned, metadata_uri, metadata)?;
+        let state = self.remember(flush.def, Arc::new(state));
+        for old in built.expired_metadata_logs {
+            self.shared.delete_quietly(&old.metadata_file).await;
+        }
+        Ok(Some(state))
+    }
+
+    /// Reads the table until it can be read: an unclear answer stays unclear otherwise.
+    async fn look(&self, def: &TopicDef) -> Result<Arc<TableState>> {
+        let mut wait = LOOK_WAIT;
+        for _ in 1..LOOKS_MAX {
+            match self.load(def).await {
+                Err(error) if error.kind().is_retryable() => tokio::time::sleep(wait).await,
+                answer => return answer,
+            }
+            wait *= 2;
+        }
+        self.load(def).await.map_err(|error| match error.kind().is_retryable() {
+            true => {
+                let message = format!("topic {}: a commit's answer is unclear and the table cannot be read", def.name);
+                CatalogError::new(ErrorKind::Indeterminate, message).caused_by(error)
+            }
+            false => error,
+        })
+    }
+}
+
+impl Flush<'_> {
+    /// Topic, range, sweep generation, and a nonce: a paused twin's late put must not land on a committed file.
+    fn file_name(&self, generation: u64, nonce: Uuid) -> String {
+        let FlushRows { from, to, .. } = self.rows;
+        format!("{}-{from}-{to}-g{generation}-{}.parquet", self.def.id, nonce.as_simple())
+    }
+
+    /// The schema that the table has with this flush, and its id: the rows' if it is newer than the table's.
+    fn table_schema(&self, written: &Written, base: &TableState) -> Result<(Schema, i32)> {
+        let metadata = base.metadata();
+        let version: u32 = number(metadata, properties::SCHEMA_VERSION, base.name())?;
+        if self.def.version <= version {
+            return Ok((metadata.current_schema().as_ref().clone(), metadata.current_schema_id()));
+        }
+        let same = metadata.schemas_iter().find(|schema| schema.as_struct() == written.schema.as_struct());
+        let newest = metadata.schemas_iter().map(|schema| schema.schema_id()).max().unwrap_or_default();
+        let id = same.map_or(newest + 1, |schema| schema.schema_id());
+        Ok((iceberg_schema(&self.def.payload, id)?, id))
+    }
+
+    fn metadata(
+        &self,
+        base: &TableState,
+        schema: Schema,
+        snapshot: Snapshot,
+        written: &Written,
+    ) -> Result<TableMetadataBuildResult> {
+        let metadata = base.metadata();
+        let version: u32 = number(metadata, properties::SCHEMA_VERSION, base.name())?;
+        let total = total_row_hash(metadata, base.name())? + written.row_hash;
+        let properties = HashMap::from([
+            (properties::WATERMARK.to_owned(), properties::seqs_text(self.rows.to)),
+            (properties::WATERMARK_SEQUENCE.to_owned(), snapshot.sequence_number().to_string()),
+            (properties::SCHEMA_VERSION.to_owned(), version.max(self.def.version).to_string()),
+            (properties::TOTAL_ROW_HASH.to_owned(), total.to_string()),
+            (properties::LANE.to_owned(), self.rows.lane.to_string()),
+            (properties::EPOCH.to_owned(), self.rows.epoch.to_string()),
+        ]);
+        let builder = metadata.as_ref().clone().into_builder(Some(base.metadata_uri().to_owned()));
+        let built = builder
+            .add_current_schema(schema)
+            .and_then(|builder| builder.set_branch_snapshot(snapshot, MAIN_BRANCH))
+            .and_then(|builder| builder.set_properties(properties))
+            .and_then(|builder| builder.build());
+        built.map_err(|error| iceberg_error(&format!("the next metadata of table {}", base.name()), error))
+    }
+
+    fn summary(&self, written: &Written, metadata: &TableMetadata) -> Result<Summary> {
+        let (rows, bytes) = (written.file.record_count(), written.file.file_size_in_bytes());
+        let before = |name: &str| -> u64 {
+            let last = metadata.current_snapshot().and_then(|last| last.summary().additional_properties.get(name));
+            last.and_then(|text| text.parse().ok()).unwrap_or_default()
+        };
+        let total = total_row_hash(metadata, self.def.name.as_str())? + written.row_hash;
+        let entries = [
+            (properties::WATERMARK, properties::seqs_text(self.rows.to)),
+            (properties::FROM, properties::seqs_text(self.rows.from)),
+            (properties::TO, properties::seqs_text(self.rows.to)),
+            (properties::ROWS, rows.to_string()),
+            (properties::ROW_HASH, written.row_hash.to_string()),
+            (properties::TOTAL_ROW_HASH, total.to_string()),
+            (properties::COMMIT, self.commit.clone()),
+            (properties::LANE, self.rows.lane.to_string()),
+            (properties::EPOCH, self.rows.epoch.to_string()),
+            ("added-data-files", "1".to_owned()),
+            ("added-records", rows.to_string()),
+            ("added-files-size", bytes.to_string()),
+            ("changed-partition-count", "1".to_owned()),
+            ("total-data-files", (before("total-data-files") + 1).to_string()),
+            (TOTAL_RECORDS, (before(TOTAL_RECORDS) + rows).to_string()),
+            ("total-files-size", (before("total-files-size") + bytes).to_string()),
+            ("total-delete-files", before("total-delete-files").to_string()),
+            ("total-position-deletes", before("total-position-deletes").to_string()),
+            ("total-equality-deletes", before("total-equality-deletes").to_string()),
+        ];
+        let additional_properties = entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Ok(Summary { operation: Operation::Append, additional_properties })
+    }
+
+    fn lost(&self, base: &TableState) -> CatalogError {
+        let (from, watermark) = (self.rows.from, base.watermark());
+        let message = format!(
+            "table {}: events from {from} on are to be flushed, but the table ends before {watermark}: it has lost what it had",
+            base.name()
+        );
+        CatalogError::new(ErrorKind::Conflict, message)
+    }
+}
+
+fn total_row_hash(metadata: &TableMetadata, place: &str) -> Result<RowHash> {
+    property(metadata, properties::TOTAL_ROW_HASH, place)?.parse()
+}
+
+/// The rows are what they are said to be: dense, from `from` to before `to`. Errors: `Internal`, since the caller made them up.
+fn check_rows(def: &TopicDef, rows: &FlushRows<'_>) -> Result<()> {
+    let mut next = rows.from;
+    for batch in rows.batches.iter().filter(|batch| batch.num_rows() > 0) {
+        let seqs = batch.column(column::SEQ).as_primitive::<Int64Type>();
+        if Seq(seqs.value(0)) != next || Seq(seqs.value(seqs.len() - 1)) != next.plus(seqs.len() - 1) {
+            let message = format!("topic {}: a batch to flush should begin at {next} and be dense", def.name);
+            return Err(CatalogError::new(ErrorKind::Internal, message));
+        }
+        next = next.plus(batch.num_rows());
+    }
+    if next != rows.to || rows.from >= rows.to {
+        let message = format!(
+            "topic {}: rows {} to before {} were to be flushed, got those to before {next}",
+            def.name, rows.from, rows.to
+        );
+        return Err(CatalogError::new(ErrorKind::Internal, message));
+    }
+    Ok(())
+}

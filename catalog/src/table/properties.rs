@@ -1,0 +1,54 @@
+//! Names of the table properties and summary entries that carry Firn's part of a table's state.
+//!
+//! A property holds for the table as it is now; the summary of a flush's snapshot repeats what that flush left. They must agree (P4.1).
+
+use schemas::{Seq, ShardSeqs, Watermark};
+
+use crate::error::{CatalogError, Result};
+use schemas::ErrorKind;
+
+/// Property: id of the topic that the table is of.
+pub(crate) const TOPIC: &str = "firn.topic";
+/// Property: id of the topic's tenant.
+pub(crate) const TENANT: &str = "firn.tenant";
+/// Property: version of the topic's schema that is the table's current one.
+pub(crate) const SCHEMA_VERSION: &str = "firn.schema-version";
+/// Property and summary: `shard → first seq not in the table`, as JSON.
+pub(crate) const WATERMARK: &str = "firn.watermark";
+/// Property: Iceberg sequence number of the snapshot that set the watermark.
+pub(crate) const WATERMARK_SEQUENCE: &str = "firn.watermark.sequence-number";
+/// Property: sweep generation (P7); stands in the names of data files.
+pub(crate) const SWEEP: &str = "firn.sweep";
+/// Property: rows that retention and folds have removed so far. Absent is 0.
+pub(crate) const REMOVED_ROWS: &str = "firn.removed-rows";
+/// Property and summary: hash of all rows ever flushed, 32 hex digits.
+pub(crate) const TOTAL_ROW_HASH: &str = "firn.total-row-hash";
+/// Property and summary: the lane that flushed last, for people.
+pub(crate) const LANE: &str = "firn.lane";
+/// Property and summary: the epoch that flushed last, for people.
+pub(crate) const EPOCH: &str = "firn.epoch";
+/// Summary: identity of one call of flush; the same over all its attempts.
+pub(crate) const COMMIT: &str = "firn.commit";
+/// Summary: `shard → first seq` of the flush, as JSON.
+pub(crate) const FROM: &str = "firn.from";
+/// Summary: `shard → seq after the last` of the flush, as JSON.
+pub(crate) const TO: &str = "firn.to";
+/// Summary: rows of the flush.
+pub(crate) const ROWS: &str = "firn.rows";
+/// Summary: hash of the flush's rows, 32 hex digits.
+pub(crate) const ROW_HASH: &str = "firn.row-hash";
+
+/// A seq as all formats write it: `{"0":17}`.
+pub(crate) fn seqs_text(seq: Seq) -> String {
+    serde_json::to_string(&ShardSeqs::single(seq)).expect("a map of numbers is JSON")
+}
+
+/// Parses a watermark. Errors: `Corrupt` naming `place` if it is not the map of a topic in one lane.
+pub(crate) fn parse_watermark(text: &str, place: &str) -> Result<Watermark> {
+    let seqs: Option<ShardSeqs> = serde_json::from_str(text).ok();
+    let seq = seqs.and_then(|seqs| seqs.as_single()).filter(|seq| *seq >= Seq::FIRST);
+    seq.map(Watermark).ok_or_else(|| {
+        let message = format!("{place}: {WATERMARK} should read like {{\"0\":17}}, found {text:?}");
+        CatalogError::new(ErrorKind::Corrupt, message)
+    })
+}

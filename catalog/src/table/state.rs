@@ -1,0 +1,101 @@
+//! One state of one table: a metadata file that was current once, and what can be read from it.
+
+use std::sync::Arc;
+
+use iceberg::spec::{FormatVersion, ManifestFile, ManifestList, TableMetadata};
+use schemas::{TopicId, Watermark};
+use tokio::sync::OnceCell;
+
+use super::files::FileSet;
+use super::pointer::Pinned;
+use super::verify::{ancestors, number, verified_watermark};
+use super::{Shared, iceberg_error, properties};
+use crate::error::Result;
+
+/// A table's state at a moment: one Iceberg metadata file.
+#[derive(Debug)]
+pub struct TableState {
+    shared: Arc<Shared>,
+    name: String,
+    pinned: Pinned,
+    metadata_uri: String,
+    metadata: Arc<TableMetadata>,
+    watermark: Watermark,
+    files: OnceCell<Arc<FileSet>>,
+}
+
+impl TableState {
+    /// Errors: `Conflict` if the metadata is not what the topic's flushes left (P4.1), `Corrupt` if it cannot be read.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        name: String,
+        topic: TopicId,
+        pinned: Pinned,
+        metadata_uri: String,
+        metadata: Arc<TableMetadata>,
+    ) -> Result<Self> {
+        let watermark = verified_watermark(&metadata, topic, &format!("table {name}"))?;
+        Ok(Self { shared, name, pinned, metadata_uri, metadata, watermark, files: OnceCell::new() })
+    }
+
+    /// First seq not in the table.
+    pub fn watermark(&self) -> Watermark {
+        self.watermark
+    }
+
+    /// Full URI of the metadata file that this is.
+    pub fn metadata_uri(&self) -> &str {
+        &self.metadata_uri
+    }
+
+    /// Id of the current snapshot; `None` before the first flush.
+    pub fn snapshot_id(&self) -> Option<i64> {
+        self.metadata.current_snapshot_id()
+    }
+
+    /// The live data files, with what the manifests say of them. Cached: manifests never change.
+    ///
+    /// Errors: `Conflict` if another engine has added delete files or files that are not Parquet; `Unavailable`, `Corrupt` from reading manifests.
+    pub async fn files(&self) -> Result<Arc<FileSet>> {
+        self.files.get_or_try_init(|| async { FileSet::load(self).await.map(Arc::new) }).await.cloned()
+    }
+
+    /// `tenant.topic`, for messages.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn pinned(&self) -> &Pinned {
+        &self.pinned
+    }
+
+    pub(super) fn metadata(&self) -> &Arc<TableMetadata> {
+        &self.metadata
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The sweep generation that files written on this base carry in their names.
+    pub(super) fn generation(&self) -> Result<u64> {
+        number(&self.metadata, properties::SWEEP, &self.name)
+    }
+
+    /// Whether a flush with this commit id is among the ancestors of `main`.
+    pub(super) fn has_commit(&self, commit: &str) -> bool {
+        ancestors(&self.metadata).any(|snapshot| {
+            snapshot.summary().additional_properties.get(properties::COMMIT).is_some_and(|id| id == commit)
+        })
+    }
+
+    /// The manifests of the current snapshot.
+    pub(super) async fn manifests(&self) -> Result<Vec<ManifestFile>> {
+        let Some(snapshot) = self.metadata.current_snapshot() else { return Ok(Vec::new()) };
+        let uri = snapshot.manifest_list();
+        let bytes = self.shared.read(uri).await?;
+        let list =
+            ManifestList::parse_with_version(&bytes, FormatVersion::V2).map_err(|error| iceberg_error(uri, error))?;
+        Ok(list.consume_entries().into_iter().collect())
+    }
+}
