@@ -1,0 +1,164 @@
+//! Real S3 servers on loopback, over a temporary folder.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use catalog::storage::StoreConfig;
+use tempfile::TempDir;
+
+use crate::tools::{free_port, tool};
+
+/// The bucket that every server here has.
+pub const BUCKET: &str = "firn";
+
+/// Name and secret that every server here knows.
+const CREDENTIAL: [&str; 2] = ["firn-tests", "firn-tests-secret"];
+
+/// Who serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Keeps X3 and X4; never syncs.
+    VersityGw,
+    /// Keeps X3 and X4.
+    MinIo,
+    /// Lets several writers win.
+    Rclone,
+    /// Lets several writers win.
+    S3sFs,
+    /// Lets several writers win.
+    S3Mock,
+}
+
+/// A running S3 server. Ends, and loses its data, when dropped.
+#[derive(Debug)]
+pub struct S3 {
+    kind: Kind,
+    port: u16,
+    folder: TempDir,
+    child: Child,
+}
+
+impl S3 {
+    /// Starts a server with one empty bucket and waits until it listens.
+    pub async fn start(kind: Kind) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("firn-s3-").tempdir()?;
+        std::fs::create_dir(folder.path().join(BUCKET))?;
+        let port = free_port()?;
+        let child = spawn(kind, port, &folder)?;
+        let mut server = Self { kind, port, folder, child };
+        server.listening().await?;
+        Ok(server)
+    }
+
+    /// Where a store in this server's bucket lies, under `prefix`.
+    pub fn store(&self, prefix: &str) -> StoreConfig {
+        let [name, secret] = CREDENTIAL;
+        let options = [
+            ("aws_endpoint", self.endpoint()),
+            ("aws_region", "us-east-1".to_owned()),
+            ("aws_access_key_id", name.to_owned()),
+            ("aws_secret_access_key", secret.to_owned()),
+            ("aws_allow_http", "true".to_owned()),
+            ("aws_virtual_hosted_style_request", "false".to_owned()),
+        ];
+        let options = options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        StoreConfig { url: format!("s3://{BUCKET}/{prefix}"), options }
+    }
+
+    /// The same as [`Self::store`] says, for a child process: the usual AWS variables.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        self.store("").options.into_iter().map(|(key, value)| (key.to_uppercase(), value)).collect()
+    }
+
+    /// `http://127.0.0.1:…`.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends the server as a crash would; its data stays.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again on the same port and data.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.child = spawn(self.kind, self.port, &self.folder)?;
+        self.listening().await
+    }
+
+    async fn listening(&mut self) -> Result<()> {
+        for _ in 0..600 {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{:?} ended with {status} before it listened", self.kind);
+            }
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("{:?} does not listen on port {} after a minute", self.kind, self.port)
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+fn spawn(kind: Kind, port: u16, folder: &TempDir) -> Result<Child> {
+    let [name, secret] = CREDENTIAL;
+    let data = folder.path();
+    let address = format!("127.0.0.1:{port}");
+    let mut command = match kind {
+        Kind::VersityGw => {
+            let mut command = Command::new(tool("versitygw")?);
+            command
+                .args(["--port", &address, "--access", name, "--secret", secret, "--keep-alive", "--quiet", "posix"])
+                .arg(data);
+            command
+        }
+        Kind::MinIo => {
+            let mut command = Command::new(tool("minio")?);
+            command.args(["server", "--quiet", "--address", &address]).arg(data);
+            command.env("MINIO_ROOT_USER", name).env("MINIO_ROOT_PASSWORD", secret).env("MINIO_BROWSER", "off");
+            command
+        }
+        Kind::Rclone => {
+            let mut command = Command::new(tool("rclone")?);
+            command.args(["serve", "s3", "--addr", &address, "--auth-key", &format!("{name},{secret}")]).arg(data);
+            command.args(["--config", "/dev/null"]);
+            command
+        }
+        Kind::S3sFs => {
+            let mut command = Command::new(tool("s3s-fs")?);
+            command.args([
+                "--host",
+                "127.0.0.1",
+                "--port",
+                &port.to_string(),
+                "--access-key",
+                name,
+                "--secret-key",
+                secret,
+            ]);
+            command.arg(data);
+            command
+        }
+        Kind::S3Mock => {
+            let jar = std::fs::read_dir(tool("s3mock")?)?.next().context("the S3Mock folder is empty")??.path();
+            let mut command = Command::new("java");
+            command.arg("-jar").arg(jar).arg(format!("--server.port={port}"));
+            command.env("COM_ADOBE_TESTING_S3MOCK_STORE_INITIAL_BUCKETS", BUCKET);
+            command
+        }
+    };
+    let log = std::fs::File::create(data.with_extension("log")).context("a log beside the data")?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.spawn().with_context(|| format!("cannot start {kind:?}"))
+}
