@@ -120,6 +120,7 @@ impl Tables {
     }
 
     /// One commit, pinned to `base`. `None` if it is lost, or unknown: look again. Errors: only such after which nothing has happened.
+    #[tracing::instrument(level = "debug", skip_all, fields(topic = %flush.def.name))]
     async fn commit(&self, flush: &Flush<'_>, written: &Written, base: &TableState) -> Result<Option<Arc<TableState>>> {
         let attempt = format!("g{}-{}", written.generation, self.shared.env.uuid());
         let folder = format!("{}/metadata", base.metadata().location());
