@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow_flight::{FlightData, PutResult};
+use arrow_flight::{FlightData, FlightDescriptor, PutResult};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -88,18 +88,16 @@ struct InFlight {
 /// An answer, and the room that it takes while unread.
 type Answer = (std::result::Result<PutResult, Status>, Option<OwnedSemaphorePermit>);
 
-/// Begins an append stream. `first` is the message that carried the descriptor, `rest` what follows it.
+/// Begins an append stream.
 ///
 /// Errors: `NotFound` for an unknown topic; those of [`ingest::Engine::appender`].
 pub(crate) async fn open(
-    shared: &Arc<Shared>,
     tenant: &TenantName,
     append: Append,
-    first: FlightData,
-    rest: Streaming<FlightData>,
+    source: Source,
 ) -> Result<BoxStream<'static, std::result::Result<PutResult, Status>>> {
-    let appender = appender(shared, tenant, append).await?;
-    let source = Source { shared: Arc::clone(shared), first: Some(first), rest };
+    let shared = Arc::clone(&source.shared);
+    let appender = appender(&shared, tenant, append).await?;
     let (submitted, receipts) = mpsc::channel(shared.settings.batches_in_flight_max.max(1));
     let (answers, answered) = mpsc::channel(ANSWERS_UNREAD_MAX);
     tokio::spawn(async move {
@@ -119,14 +117,27 @@ pub(crate) async fn appender(shared: &Shared, tenant: &TenantName, append: Appen
     Ok(shared.engine.appender(tenant, &append.topic, options).await?)
 }
 
-/// The messages of one append stream.
+/// The messages of one `DoPut`.
 pub(crate) struct Source {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) first: Option<FlightData>,
-    pub(crate) rest: Streaming<FlightData>,
+    shared: Arc<Shared>,
+    first: Option<FlightData>,
+    rest: Streaming<FlightData>,
 }
 
 impl Source {
+    /// Takes the descriptor off the first message, which [`Self::next`] still gives.
+    ///
+    /// Errors: `Invalid` if there is no message or no descriptor with it; those of `next`.
+    pub(crate) async fn open(shared: &Arc<Shared>, rest: Streaming<FlightData>) -> Result<(FlightDescriptor, Self)> {
+        let missing =
+            || WireError::invalid(r#"DoPut: expected a descriptor such as the path ["orders"] with the first message"#);
+        let mut source = Self { shared: Arc::clone(shared), first: None, rest };
+        let mut first = source.next().await?.ok_or_else(missing)?;
+        let descriptor = first.flight_descriptor.take().ok_or_else(missing)?;
+        source.first = Some(first);
+        Ok((descriptor, source))
+    }
+
     /// The next message; `None` at the end. Errors: `Unavailable` if the server drains; what gRPC met.
     pub(crate) async fn next(&mut self) -> Result<Option<FlightData>> {
         if let Some(first) = self.first.take() {

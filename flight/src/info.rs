@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo};
 use bytes::Bytes;
 use query::replay::Replay;
@@ -65,10 +65,13 @@ fn whole(topic: TopicName) -> Request {
     Request::Replay(Replay { topic, key: None, from: None, to: None, columns: None, filter: None })
 }
 
-/// The schema that reading `named` will have, found by opening it and looking no further.
+/// The schema that reading `named` will have, found by opening it and looking no further; of an append, the one that is expected.
 pub(crate) async fn schema(shared: &Arc<Shared>, tenant: &TenantName, named: Named) -> Result<SchemaRef> {
     match named.read().request {
-        Request::Append(append) => Ok(shared.topic(tenant, &append.topic)?.event_schema()),
+        Request::Append(append) => {
+            let topic = shared.topic(tenant, &append.topic)?;
+            Ok(Arc::new(Schema::new(topic.payload.arrow_fields())))
+        }
         request => Ok(read::open(shared, tenant, request).await?.schema),
     }
 }

@@ -19,7 +19,7 @@ use crate::auth::tenant_of;
 use crate::error::WireError;
 use crate::info::{self, Named};
 use crate::shared::Shared;
-use crate::status::{of_transport, unsupported};
+use crate::status::unsupported;
 use crate::ticket::is_json;
 use crate::{actions, guard, read, sql};
 
@@ -119,18 +119,10 @@ impl FlightService for Service {
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
         let work = async {
             let tenant = tenant_of(request.metadata())?;
-            let mut rest = request.into_inner();
-            let missing = || {
-                WireError::invalid(r#"DoPut: expected a descriptor such as the path ["orders"] with the first message"#)
-            };
-            let mut first = rest.message().await.map_err(of_transport)?.ok_or_else(missing)?;
-            let descriptor = first.flight_descriptor.take().ok_or_else(missing)?;
+            let (descriptor, source) = Source::open(&self.shared, request.into_inner()).await?;
             match Named::by(&descriptor)? {
-                Some(named) => Ok(append::open(&self.shared, &tenant, named.append()?, first, rest).await?),
-                None => {
-                    let source = Source { shared: Arc::clone(&self.shared), first: Some(first), rest };
-                    Ok(items(vec![sql::put(&self.shared, &tenant, &descriptor.cmd, source).await?]))
-                }
+                Some(named) => Ok(append::open(&tenant, named.append()?, source).await?),
+                None => Ok(items(vec![sql::put(&self.shared, &tenant, &descriptor.cmd, source).await?])),
             }
         };
         guard::answer("do_put", work).await

@@ -92,7 +92,7 @@ pub(crate) async fn get(shared: &Arc<Shared>, tenant: &TenantName, ticket: &[u8]
     }
 }
 
-/// `DoPut` of a command: parameters of a prepared statement, or bulk ingest. `cmd` stood in the first message, which `source` still gives.
+/// `DoPut` of a command: parameters of a prepared statement, or bulk ingest. `cmd` is what the descriptor said.
 pub(crate) async fn put(
     shared: &Arc<Shared>,
     tenant: &TenantName,

@@ -40,6 +40,12 @@ pub const MESSAGE_BYTES_MAX: usize = BATCH_BYTES_MAX + (4 << 20);
 pub const SEGMENT_BYTES_MAX: usize = 128 << 20;
 /// Longest SQL statement, bytes.
 pub const SQL_BYTES_MAX: usize = 1 << 20;
+/// Most words and signs of a SQL statement.
+pub const SQL_TOKENS_MAX: usize = 100_000;
+/// Most operators (and keywords that act like one) of a SQL statement or expression: how deep its tree can become without parentheses.
+pub const SQL_OPERATORS_MAX: usize = 2_000;
+/// Most tables that a SQL statement names.
+pub const SQL_RELATIONS_MAX: usize = 128;
 /// Largest JSON ticket, descriptor or action body, bytes.
 pub const TICKET_BYTES_MAX: usize = SCHEMA_BYTES_MAX + (1 << 20);
 /// Most refusals reported one by one for a batch; the rest are counted.
@@ -50,8 +56,8 @@ pub const REPORT_BYTES_MAX: usize = 1 << 20;
 pub const ANSWERS_UNREAD_BYTES_MAX: usize = 8 << 20;
 /// Arrow bytes that one Flight message to a client aims at: below the 4 MiB that stock clients refuse.
 pub const READ_MESSAGE_BYTES: usize = 2 << 20;
-/// Longest error message in a gRPC status, bytes: it stands in the trailers twice, and clients allow those 8 KiB.
-pub const STATUS_BYTES_MAX: usize = 1536;
+/// Longest error message in a gRPC status, bytes: it stands in the trailers twice, escaped, and clients allow those 8 KiB.
+pub const STATUS_BYTES_MAX: usize = 1024;
 /// Bytes (SQL text and bound parameters) of all open prepared statements together; the least used are closed beyond it.
 pub const PREPARED_BYTES_MAX: usize = 64 << 20;
 /// Most calls at once on one connection.
