@@ -176,3 +176,6 @@ fn failed(uri: &str, error: object_store::Error) -> Error {
     };
     Error::new(kind, format!("{uri}: the store's answer was an error")).with_source(error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 pub mod conformance;
 
+#[cfg(test)]
+mod faults;
 mod format;
 mod iceberg_io;
 mod local;
@@ -9,6 +11,7 @@ mod location;
 mod pace;
 mod probe;
 mod register;
+mod rooted;
 mod s3;
 mod segment;
 

@@ -175,3 +175,6 @@ fn tag(path: &Path, e_tag: Option<String>) -> object_store::Result<RevisionTag> 
         source: format!("expected an ETag for {path}, found none").into(),
     })
 }
+
+#[cfg(test)]
+mod tests;

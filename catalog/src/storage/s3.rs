@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::path::Path;
-use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, RetryConfig};
 use schemas::ErrorKind;
 
+use super::rooted::Rooted;
 use crate::error::{CatalogError, Result};
 
 /// A client for a prefix of a bucket, set up from the usual `AWS_*` variables and `options` over them. Sends nothing yet.
@@ -18,11 +18,7 @@ use crate::error::{CatalogError, Result};
 /// and end after 30 seconds (5 for the connection) unless `timeout` and `connect_timeout` do.
 ///
 /// Errors: `Invalid` for an option that is unknown or does not parse.
-pub(super) fn connect(
-    bucket: &str,
-    prefix: &Path,
-    options: &BTreeMap<String, String>,
-) -> Result<PrefixStore<AmazonS3>> {
+pub(super) fn connect(bucket: &str, prefix: &Path, options: &BTreeMap<String, String>) -> Result<Rooted<AmazonS3>> {
     let mut builder = AmazonS3Builder::from_env();
     for (key, value) in options {
         let known = AmazonS3ConfigKey::from_str(&key.to_ascii_lowercase()).map_err(|error| invalid(bucket, error))?;
@@ -38,7 +34,7 @@ pub(super) fn connect(
         .with_retry(retry())
         .build()
         .map_err(|error| invalid(bucket, error))?;
-    Ok(PrefixStore::new(client, prefix.clone()))
+    Ok(Rooted::new(client, prefix.clone()))
 }
 
 /// Short: a read that fails is tried again for a while, a conditional put is tried again by P0, which knows what to make of the answers.

@@ -53,3 +53,6 @@ async fn get(objects: &dyn ObjectStore, path: &Path) -> object_store::Result<Opt
 fn name(path: &Path) -> String {
     format!("segment {path}")
 }
+
+#[cfg(test)]
+mod tests;

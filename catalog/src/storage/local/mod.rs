@@ -4,6 +4,8 @@
 //! processes on one folder. Registers lie in rows of numbered files (see `registers`). All I/O runs on tokio's blocking pool.
 
 mod disk;
+#[cfg(test)]
+mod race;
 mod registers;
 mod scratch;
 mod seen;
@@ -316,3 +318,6 @@ fn read_error(location: &ObjectPath, error: io::Error) -> Error {
 fn generic(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Generic { store: NAME, source: Box::new(error) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,3 +141,6 @@ fn highest<E>(known: u64, exists: impl Fn(u64) -> Result<bool, E>) -> Result<u64
     }
     Ok(low)
 }
+
+#[cfg(test)]
+mod tests;

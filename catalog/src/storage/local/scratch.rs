@@ -50,7 +50,7 @@ impl Scratch {
     /// A new, empty file.
     pub(super) fn create(&self) -> io::Result<Temporary> {
         let path = self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let create = || File::options().read(true).write(true).create_new(true).open(&path);
+        let create = || File::options().write(true).create_new(true).open(&path);
         let file = match create() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 fs::create_dir_all(&self.folder)?;

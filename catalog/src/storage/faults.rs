@@ -1,0 +1,169 @@
+//! For tests: an object store whose puts meet the faults that P0 must live through.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+
+/// What befalls one put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Nothing: the store's own answer.
+    None,
+    /// It fails, and nothing happens.
+    Before,
+    /// It happens, and its answer is lost.
+    After,
+    /// Its answer is lost, and it happens later.
+    Late,
+    /// It is answered 409, and nothing happens.
+    Conflict,
+    /// It happens, and the client's own retry meets what it wrote.
+    OwnConflict,
+    /// It never answers, and nothing happens.
+    Hang,
+}
+
+/// How a store that breaks an axiom treats the condition of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Breach {
+    /// Checks that the name is free, then writes: X4.
+    LateCreate,
+    /// Checks the ETag, then writes: X3.
+    LateSwap,
+    /// Does not look at it.
+    NoCondition,
+}
+
+/// A store in memory. Each put takes the next fault of the plan; when the plan is at its end, nothing fails any more.
+#[derive(Debug, Default)]
+pub(super) struct Faulty {
+    objects: Arc<InMemory>,
+    plan: Mutex<VecDeque<Fault>>,
+    late: Mutex<JoinSet<()>>,
+    breach: Option<Breach>,
+}
+
+impl Faulty {
+    pub(super) fn new(plan: impl IntoIterator<Item = Fault>) -> Self {
+        let plan = Mutex::new(plan.into_iter().collect());
+        Self { plan, ..Self::default() }
+    }
+
+    pub(super) fn broken(breach: Breach) -> Self {
+        Self { breach: Some(breach), ..Self::default() }
+    }
+
+    /// The store's own answer, such as it is.
+    async fn put(&self, location: &Path, payload: PutPayload, mut opts: PutOptions) -> Result<PutResult> {
+        match (self.breach, &opts.mode) {
+            (Some(Breach::NoCondition), _) => opts.mode = PutMode::Overwrite,
+            (Some(Breach::LateCreate), PutMode::Create) | (Some(Breach::LateSwap), PutMode::Update(_)) => {
+                self.check(location, &opts.mode).await?;
+                tokio::task::yield_now().await;
+                opts.mode = PutMode::Overwrite;
+            }
+            _ => {}
+        }
+        self.objects.put_opts(location, payload, opts).await
+    }
+
+    async fn check(&self, location: &Path, mode: &PutMode) -> Result<()> {
+        let found = self.objects.head(location).await.ok().and_then(|meta| meta.e_tag);
+        let expected = if let PutMode::Update(version) = mode { version.e_tag.clone() } else { None };
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::Precondition { path: location.to_string(), source: "412".into() })
+    }
+
+    /// Waits until every put that is late has landed.
+    pub(super) async fn settle(&self) {
+        let late = std::mem::take(&mut *self.late.lock());
+        late.join_all().await;
+    }
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Faulty {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let fault = self.plan.lock().pop_front().unwrap_or(Fault::None);
+        let lost = || Error::Generic { store: "faulty", source: format!("{fault:?}").into() };
+        let exists = || Error::AlreadyExists { path: location.to_string(), source: format!("{fault:?}").into() };
+        match fault {
+            Fault::None => self.put(location, payload, opts).await,
+            Fault::Before => Err(lost()),
+            Fault::Conflict => Err(exists()),
+            Fault::Hang => std::future::pending().await,
+            Fault::After => {
+                let _ = self.objects.put_opts(location, payload, opts).await;
+                Err(lost())
+            }
+            Fault::OwnConflict => {
+                let _ = self.objects.put_opts(location, payload, opts).await;
+                Err(exists())
+            }
+            Fault::Late => {
+                let (objects, location) = (Arc::clone(&self.objects), location.clone());
+                self.late.lock().spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    let _ = objects.put_opts(&location, payload, opts).await;
+                });
+                Err(lost())
+            }
+        }
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.objects.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.objects.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.objects.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.objects.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.objects.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.objects.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.objects.copy_opts(from, to, options).await
+    }
+}
+
+/// Any fault that lets a later attempt succeed within a short deadline.
+pub(super) fn any_fault() -> impl proptest::strategy::Strategy<Value = Fault> {
+    use Fault::{After, Before, Conflict, Late, None, OwnConflict};
+    proptest::sample::select(vec![None, Before, After, Late, Conflict, OwnConflict])
+}
