@@ -13,8 +13,13 @@ use crate::tools::{repository, tool};
 ///
 /// Errors: with all that it wrote, if it failed.
 pub async fn python(name: &str, arguments: &[&str]) -> Result<Value> {
+    python_with(name, arguments, &[]).await
+}
+
+/// The same with further environment variables.
+pub async fn python_with(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Value> {
     let mut command = Command::new(tool("venv")?.join("bin/python"));
-    command.arg(script(&format!("{name}.py"))).args(arguments);
+    command.arg(script(&format!("{name}.py"))).args(arguments).envs(environment.iter().copied());
     if name == "spark" {
         command.env("FIRN_JARS", tool("jars")?);
     }

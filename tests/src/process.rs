@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail};
 use crate::client::Client;
 use crate::tools::free_port;
 
+/// What a child logs: warnings, and each opening and close of the spans that a kill may strike.
+const LOG: &str = "warn,ingest::sequence::put=debug,ingest::lane::takeover=debug,catalog::table::commit=debug";
+
 /// How to start `firn serve`.
 #[derive(Clone, Debug, Default)]
 pub struct Launch {
@@ -54,7 +57,8 @@ impl Process {
             .args(["serve", "--data", &launch.data, "--flight", &flight.to_string(), "--http", "127.0.0.1:0"])
             .args(&launch.arguments)
             .envs(&launch.environment)
-            .env("FIRN_LOG", crate::process::LOG)
+            .env("FIRN_LOG", LOG)
+            .env("FIRN_LOG_SPANS", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -144,6 +148,3 @@ impl Drop for Process {
         self.join();
     }
 }
-
-/// What a child logs: warnings, and the steps that a kill may strike.
-pub const LOG: &str = "warn,firn::step=debug";

@@ -1,10 +1,12 @@
 //! The system as a suspicious user sees it: a real server on loopback, stock clients, real events, real stores.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod crash;
 mod drivers;
 mod engines;
 mod hostile;
 mod load;
+mod notebook;
 mod replay;
 mod stores;
 mod subscription;

@@ -1,0 +1,91 @@
+//! Where a kill struck: read from the spans that the server had opened and not closed when it died.
+
+use std::fmt;
+use std::time::Duration;
+
+use tests::process::Process;
+
+/// What a kill can strike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    /// A segment on its way to the store.
+    Put,
+    /// A flush's commit.
+    Commit,
+    /// The claim, the walk, the seal and the opening of a lane.
+    TakeOver,
+}
+
+impl Step {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Put, Self::Commit, Self::TakeOver];
+
+    /// How the server's log names the step's span, at its opening and at its end.
+    fn span(self) -> [&'static str; 2] {
+        match self {
+            Self::Put => ["ingest::sequence::put: new", "ingest::sequence::put: close"],
+            Self::Commit => ["catalog::table::commit: new", "catalog::table::commit: close"],
+            Self::TakeOver => ["ingest::lane::takeover: new", "ingest::lane::takeover: close"],
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Put => "put",
+            Self::Commit => "commit",
+            Self::TakeOver => "take-over",
+        })
+    }
+}
+
+/// Waits until the server has begun a step after its first `skip` lines.
+pub(crate) async fn begun(process: &Process, step: Step, skip: usize) {
+    let [opened, _] = step.span();
+    for _ in 0..30_000 {
+        if process.has_said(skip, |line| line.contains(opened)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("no {step} was begun in half a minute:\n{}", process.said().join("\n"));
+}
+
+/// The steps that were begun and not ended.
+pub(crate) fn under_way(said: &[String]) -> Vec<Step> {
+    let times = |text: &str| said.iter().filter(|line| line.contains(text)).count();
+    let open = |step: &Step| {
+        let [opened, closed] = step.span();
+        times(opened) > times(closed)
+    };
+    Step::ALL.into_iter().filter(open).collect()
+}
+
+/// What a take-over had to read, and how long it took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recovery {
+    bytes: u64,
+    ms: u64,
+}
+
+impl Recovery {
+    /// Read from the server's own words, if it came so far.
+    pub(crate) fn of(said: &[String]) -> Option<Self> {
+        let line = said.iter().find(|line| line.contains("lane taken over"))?;
+        let field = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)?.parse().ok());
+        Some(Self { bytes: field("bytes=")?, ms: field("ms=")? })
+    }
+
+    /// All of them in one line.
+    pub(crate) fn summary(all: &[Self]) -> String {
+        let (bytes, ms) = all.iter().fold((0, 0), |(bytes, ms), recovery| (bytes + recovery.bytes, ms + recovery.ms));
+        let longest = all.iter().map(|recovery| recovery.ms).max().unwrap_or(0);
+        let megabytes = bytes as f64 / 1e6;
+        let each = ms as f64 / megabytes.max(f64::MIN_POSITIVE);
+        format!(
+            "{} take-overs read {megabytes:.1} MB of log in {ms} ms, the longest took {longest} ms: {each:.1} ms a MB",
+            all.len()
+        )
+    }
+}
