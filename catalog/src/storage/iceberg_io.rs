@@ -30,7 +30,8 @@ pub(super) fn file_io(store: &Store) -> FileIO {
 
 /// A live store, which is its own factory.
 ///
-/// Iceberg can write its storages down, to send them to other machines. A live handle cannot be written down: what is read back has none, and every use of it fails.
+/// Iceberg can write its storages down, to send them to other machines. A live handle cannot be written down: what is read back has
+/// none, and every use of it fails.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct FirnStorage {
     #[serde(skip)]

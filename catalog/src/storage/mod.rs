@@ -107,7 +107,8 @@ pub enum Creation {
 impl Store {
     /// Opens a store; creates a local root folder if it is absent, and `firn.json` with it. Does not probe.
     ///
-    /// Errors: `Invalid` for a URL that is none of the known kinds, and for a store that a newer Firn has moved on; `Unavailable` if it cannot be reached.
+    /// Errors: `Invalid` for a URL that is none of the known kinds, and for a store that a newer Firn has moved on; `Unavailable` if it
+    /// cannot be reached.
     pub async fn open(config: &StoreConfig, env: Env) -> Result<Self> {
         let deadline = Duration::from_millis(config.deadline_ms);
         let store = match Address::parse(&config.url)? {

@@ -41,7 +41,7 @@ pub(super) fn connect(bucket: &str, prefix: &Path, options: &BTreeMap<String, St
 fn retry() -> RetryConfig {
     let backoff =
         BackoffConfig { init_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(2), base: 2.0 };
-    RetryConfig { backoff, max_retries: 6, retry_timeout: Duration::from_secs(15) }
+    RetryConfig { backoff, max_retries: 10, retry_timeout: Duration::from_secs(20) }
 }
 
 fn invalid(bucket: &str, error: object_store::Error) -> CatalogError {
