@@ -16,6 +16,9 @@ mod flush;
 
 mod memory;
 
+#[cfg(test)]
+mod testing;
+
 pub use engine::{Appender, Engine};
 pub use error::{IngestError, Result};
 pub use settings::Settings;

@@ -15,21 +15,32 @@ const ARRAY_BYTES: usize = 192;
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     seen: HashSet<usize>,
-    bytes: usize,
+    arrays: usize,
+    buffer_bytes: usize,
 }
 
 impl Held {
     /// Bytes of the distinct allocations behind `columns`, each counted whole, even if only a slice of it is used.
     pub(crate) fn of<'a>(columns: impl IntoIterator<Item = &'a ArrayRef>) -> usize {
+        let held = Self::behind(columns);
+        held.buffer_bytes + held.arrays * ARRAY_BYTES
+    }
+
+    /// Likewise without what the arrays themselves cost.
+    pub(crate) fn buffers_of<'a>(columns: impl IntoIterator<Item = &'a ArrayRef>) -> usize {
+        Self::behind(columns).buffer_bytes
+    }
+
+    fn behind<'a>(columns: impl IntoIterator<Item = &'a ArrayRef>) -> Self {
         let mut held = Self::default();
         for column in columns {
             held.add(&column.to_data());
         }
-        held.bytes
+        held
     }
 
     fn add(&mut self, data: &ArrayData) {
-        self.bytes += ARRAY_BYTES;
+        self.arrays += 1;
         for buffer in data.buffers() {
             self.add_buffer(buffer);
         }
@@ -43,7 +54,7 @@ impl Held {
 
     fn add_buffer(&mut self, buffer: &Buffer) {
         if self.seen.insert(buffer.data_ptr().as_ptr() as usize) {
-            self.bytes += buffer.capacity();
+            self.buffer_bytes += buffer.capacity();
         }
     }
 }

@@ -95,10 +95,7 @@ impl ValidRows {
     }
 
     /// Likewise for a body whose keys and paths were not seen yet. The faults are in no order; a row may have two.
-    pub(crate) fn derive_with_faults(
-        shape: &Arc<Shape>,
-        body: RecordBatch,
-    ) -> Result<(Self, Vec<Fault>), SchemaError> {
+    pub(crate) fn derive_with_faults(shape: &Arc<Shape>, body: RecordBatch) -> Result<(Self, Vec<Fault>), SchemaError> {
         let fields = shape.def.payload.fields.len();
         let Some(payload) = body.num_columns().checked_sub(fields).map(|skip| &body.columns()[skip..]) else {
             let found = body.num_columns();
@@ -145,8 +142,8 @@ impl ValidRows {
         let times = TimestampMicrosecondArray::from_value(time_micros, rows).with_timezone(envelope::UTC);
         let kinds =
             given(envelope::KIND).unwrap_or_else(|| Arc::new(Int8Array::from_value(envelope::KIND_EVENT, rows)));
-        let headers = given(envelope::HEADERS)
-            .unwrap_or_else(|| new_null_array(event.field(column::HEADERS).data_type(), rows));
+        let headers =
+            given(envelope::HEADERS).unwrap_or_else(|| new_null_array(event.field(column::HEADERS).data_type(), rows));
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(event.fields().len());
         columns.extend([Arc::new(seqs) as ArrayRef, Arc::new(times)]);
         columns.extend([self.keys, self.paths, self.prefixes].map(|column| Arc::new(column) as ArrayRef));
@@ -155,6 +152,13 @@ impl ValidRows {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(Arc::clone(event), columns, &options)
             .expect("derive checked that the body is the topic's, and the rest is made here")
+    }
+
+    /// The payload columns alone, shared.
+    pub(crate) fn payload(&self) -> RecordBatch {
+        let (columns, fields) = (self.body.num_columns(), self.shape.def.payload.fields.len());
+        let payload: Vec<_> = (columns - fields..columns).collect();
+        self.body.project(&payload).expect("derive checked that the payload is there")
     }
 
     /// How many.

@@ -112,7 +112,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(10);
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn dropping_a_permit_gives_its_room_back() {
         let budget = Budget::new(10 << 10);
         let permit = budget.reserve(10 << 10, SOON).await.unwrap();
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(budget.free_bytes(), 10 << 10);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_large_append_is_not_overtaken_by_small_ones() {
         let budget = Budget::new(10 << 10);
         let first = budget.reserve(4 << 10, SOON).await.unwrap();
@@ -133,7 +133,7 @@ mod tests {
         large.await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_append_that_stops_waiting_holds_nobody_up() {
         let budget = Budget::new(10 << 10);
         let _first = budget.reserve(4 << 10, SOON).await.unwrap();
@@ -141,7 +141,7 @@ mod tests {
         budget.reserve(6 << 10, SOON).await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_append_larger_than_the_budget_gets_all_of_it() {
         let budget = Budget::new(10 << 10);
         let permit = budget.reserve(1 << 30, SOON).await.unwrap();
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(budget.free_bytes(), 10 << 10);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_was_forced_in_is_paid_back_before_anybody_is_let_in() {
         let budget = Budget::new(10 << 10);
         budget.settle(None, 0, 30 << 10);

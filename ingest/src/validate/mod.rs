@@ -1,11 +1,34 @@
 //! An untrusted Arrow batch becomes rows that fit the topic, and a reason for each row that does not.
+//!
+//! What is trusted: that the arrays are well-formed (UTF-8, offsets, dictionary keys in range). Arrow's decoders check that for every message
+//! and no safe code can make an array that is not; a test here shows it. What is not trusted is everything else: names, types, values that a
+//! type does not enforce (digits of a decimal, the range of a time of day), and sizes, which are measured before anything is unpacked.
+//!
+//! A batch whose columns are the topic's already passes through without a copy of any.
 
+mod body;
+mod checks;
+mod convert;
+mod dead;
+mod fill;
+mod place;
+mod scalar;
+mod size;
+mod text;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::BooleanArray;
+use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 use schemas::check::CheckCompiler;
-use schemas::{TopicDef, TopicName, TopicSpec};
+use schemas::{SchemaError, TopicDef};
 
+pub(crate) use self::dead::spec as dead_letter_spec;
+
+use self::checks::Checks;
+use self::place::Faults;
 use crate::engine::Refusal;
 use crate::error::Result;
 use crate::rows::{Shape, ValidRows};
@@ -14,6 +37,7 @@ use crate::rows::{Shape, ValidRows};
 #[derive(Debug)]
 pub(crate) struct Validator {
     shape: Arc<Shape>,
+    checks: Checks,
 }
 
 /// What became of a batch.
@@ -28,8 +52,9 @@ pub(crate) struct Validated {
 impl Validator {
     /// Errors: `Invalid` if a check does not compile or a default does not fit its field.
     pub(crate) fn new(def: Arc<TopicDef>, checks: &dyn CheckCompiler) -> Result<Self> {
-        let _ = checks;
-        Ok(Self { shape: Arc::new(Shape::new(def)?) })
+        fill::check_defaults(&def.payload)?;
+        let shape = Arc::new(Shape::new(Arc::clone(&def))?);
+        Ok(Self { checks: Checks::new(&def, &shape, checks)?, shape })
     }
 
     /// What the topic's batches look like.
@@ -39,11 +64,49 @@ impl Validator {
 
     /// Errors: `Invalid` for a batch whose columns cannot be the topic's or that is over a limit; nothing of it is accepted then.
     pub(crate) fn validate(&self, batch: &RecordBatch) -> Result<Validated> {
-        let _ = batch;
-        unimplemented!()
+        size::check_batch(batch)?;
+        let (body, faults) = body::convert(&self.shape, batch)?;
+        let mut refused = faults.into_reasons();
+        let (body, rows) = match body {
+            Some(body) => (body, None),
+            None => {
+                let (some, rows) = without(batch, |row| refused.contains_key(&row))?;
+                (self.convert_clean(&some)?, Some(rows))
+            }
+        };
+        let (mut good, faults) = self.derive(body)?;
+        if !faults.is_empty() {
+            let (body, _) = without(&good.body, |row| faults.contains(row))?;
+            good = ValidRows::derive(&self.shape, body)?;
+            let original = |row: usize| rows.as_ref().map_or(row, |rows| rows[row]);
+            refused.extend(faults.into_reasons().into_iter().map(|(row, reason)| (original(row), reason)));
+        }
+        Ok(Validated { good: Some(good).filter(|rows| rows.len() > 0), refused: refusals(refused) })
     }
 
-    /// The dead letters of a batch: a payload for the topic `{topic}_dead`, whose validator takes it. `refused` is not empty.
+    /// Converts rows that were found without fault.
+    fn convert_clean(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        match body::convert(&self.shape, batch)? {
+            (Some(body), _) => Ok(body),
+            (None, faults) => {
+                let reason = faults.into_reasons().into_values().next().unwrap_or_default();
+                Err(SchemaError::Batch(format!("rows that fit no longer do: {reason}")).into())
+            }
+        }
+    }
+
+    /// Derives keys and paths and asks the checks.
+    fn derive(&self, body: RecordBatch) -> Result<(ValidRows, Faults)> {
+        let (rows, found) = ValidRows::derive_with_faults(&self.shape, body)?;
+        let mut faults = Faults::default();
+        for fault in found {
+            faults.add(fault.row, || fault.reason);
+        }
+        self.checks.ask(&rows.payload(), &mut faults);
+        Ok((rows, faults))
+    }
+
+    /// The dead letters of a batch: a payload for the topic `{topic}_dead`, whose validator takes it. `refused` is not empty, `batch_id` neither.
     ///
     /// Errors: `Invalid` if they would be larger than a batch may be.
     pub(crate) fn dead_letters(
@@ -53,13 +116,24 @@ impl Validator {
         producer: Option<&str>,
         batch_id: &str,
     ) -> Result<RecordBatch> {
-        let _ = (batch, refused, producer, batch_id);
-        unimplemented!()
+        dead::letters(&self.shape.def().name, batch, refused, producer, batch_id)
     }
 }
 
-/// The dead-letter topic of `topic`. Errors: `Invalid` if its name would be too long.
-pub(crate) fn dead_letter_spec(topic: &TopicName) -> Result<TopicSpec> {
-    let _ = topic;
-    unimplemented!()
+/// The rows that are not bad, and their numbers.
+fn without(batch: &RecordBatch, is_bad: impl Fn(usize) -> bool) -> Result<(RecordBatch, Vec<usize>)> {
+    let rows: Vec<_> = (0..batch.num_rows()).filter(|row| !is_bad(*row)).collect();
+    let mut keep = vec![false; batch.num_rows()];
+    for row in &rows {
+        keep[*row] = true;
+    }
+    let kept = filter_record_batch(batch, &BooleanArray::from(keep));
+    Ok((kept.map_err(|error| SchemaError::Batch(error.to_string()))?, rows))
 }
+
+fn refusals(reasons: BTreeMap<usize, String>) -> Vec<Refusal> {
+    reasons.into_iter().map(|(row, reason)| Refusal { row: row as u64, reason }).collect()
+}
+
+#[cfg(test)]
+mod tests;
