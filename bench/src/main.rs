@@ -1,1 +1,86 @@
-fn main() {}
+//! `firn-bench`: Firn's figures, each beside a baseline from the same run.
+//!
+//! Server and client are separate processes on one machine, as a user would run them; the store is a fresh local folder. Every figure is printed
+//! with what it is measured against, so that a slow machine slows both. Build with `--release`.
+
+mod baseline;
+mod events;
+mod ingest;
+mod latency;
+mod lookup;
+mod process;
+mod report;
+mod scan;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::report::Report;
+
+/// Firn's figures beside their baselines.
+#[derive(Debug, Parser)]
+#[command(name = "firn-bench")]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Seconds of the sustained load (the stated target is for 300).
+    #[arg(long, default_value_t = 30)]
+    sustain_s: u64,
+    /// Millions of events of the look-up table; the stated target is for 10.
+    #[arg(long, default_value_t = 10)]
+    lookup_millions: u64,
+    /// Only these groups, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "burst,sustain,latency,live,replay,lookup,sql")]
+    only: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A Firn server, for this program's own use.
+    #[command(hide = true)]
+    Firn {
+        /// Its store.
+        data: String,
+        /// Settings of the write path that differ, as JSON.
+        ingest: String,
+    },
+    /// A Flight server that takes everything and keeps nothing, for this program's own use.
+    #[command(hide = true)]
+    Nothing,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        match args.command {
+            Some(Command::Firn { data, ingest }) => process::serve_firn(data, &ingest).await,
+            Some(Command::Nothing) => baseline::serve_nothing().await,
+            None => measure(&args).await,
+        }
+    })
+}
+
+async fn measure(args: &Args) -> Result<()> {
+    let mut report = Report::default();
+    let wanted = |group: &str| args.only.iter().any(|only| only == group);
+    if wanted("burst") {
+        ingest::burst(&mut report).await?;
+    }
+    if wanted("sustain") {
+        ingest::sustained(&mut report, args.sustain_s).await?;
+    }
+    if wanted("latency") {
+        latency::one_by_one(&mut report).await?;
+    }
+    if wanted("live") {
+        latency::live(&mut report).await?;
+    }
+    if wanted("replay") || wanted("sql") {
+        scan::whole_topic(&mut report).await?;
+    }
+    if wanted("lookup") {
+        lookup::by_key(&mut report, args.lookup_millions).await?;
+    }
+    report.print();
+    Ok(())
+}

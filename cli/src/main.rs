@@ -1,1 +1,54 @@
-fn main() {}
+//! The `firn` command.
+//!
+//! `serve` and `demo` open a store themselves; everything else is a client over the wire and finds its server by `--server`.
+
+mod args;
+mod config;
+mod exit;
+
+mod client;
+mod render;
+
+mod demo;
+mod produce;
+mod progress;
+mod read;
+mod serve;
+mod sql;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+use crate::client::Client;
+use crate::exit::Failure;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(run(args)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(args: Args) -> Result<(), Failure> {
+    let config = config::load(&args)?;
+    match args.command {
+        Command::Serve(serve) => serve::run(serve, config).await,
+        Command::Demo(demo) => demo::run(demo, config).await,
+        Command::Topic(command) => topic::run(Client::connect(&config.client).await?, command, args.json).await,
+        Command::Produce(produce) => produce::run(Client::connect(&config.client).await?, produce, args.json).await,
+        Command::Replay(replay) => read::replay(Client::connect(&config.client).await?, replay, args.json).await,
+        Command::Tail(tail) => read::tail(Client::connect(&config.client).await?, tail).await,
+        Command::Sql(statement) => sql::run(Client::connect(&config.client).await?, statement, args.json).await,
+        Command::Flush { topic } => topic::flush(Client::connect(&config.client).await?, topic, args.json).await,
+        Command::Health => topic::health(Client::connect(&config.client).await?, args.json).await,
+    }
+}

@@ -1,0 +1,246 @@
+//! What can be said on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use ingest::engine::OnError;
+
+/// An event store whose storage is the lakehouse: append, replay by key, follow live, query with SQL, open with any Iceberg engine.
+#[derive(Debug, Parser)]
+#[command(name = "firn", version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// The server that client commands talk to [default: grpc://127.0.0.1:8815].
+    #[arg(long, global = true, env = "FIRN_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Settings file (TOML) [default: ./firn.toml if it is there].
+    #[arg(long, global = true, env = "FIRN_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON for scripts instead of text for eyes.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// What the command does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a server over a local folder or an S3 bucket.
+    Serve(Serve),
+    /// Make, list, describe or drop topics.
+    #[command(subcommand)]
+    Topic(Topic),
+    /// Append a file of events to a topic.
+    Produce(Produce),
+    /// Print past events: one key's, or a whole topic's, in order.
+    Replay(Replay),
+    /// Follow events whose path matches a pattern: history first if asked, then live.
+    Tail(Tail),
+    /// Run a SQL statement, or a prompt with history if none is given.
+    Sql(Sql),
+    /// Move acknowledged events into their Iceberg tables now, and wait for it.
+    Flush {
+        /// Only this topic; all if absent.
+        topic: Option<String>,
+    },
+    /// Ask the server how it is.
+    Health,
+    /// Load a real event history into a fresh store, with a subscription beside it, and show what Firn does.
+    Demo(Demo),
+}
+
+/// `firn serve`
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Every setting can stand in the settings file, e.g. [ingest] flush_interval_ms = 1000, in the environment as \
+FIRN_INGEST__FLUSH_INTERVAL_MS, or here as --set ingest.flush_interval_ms=1000. S3 uses the usual AWS_* variables.\n\
+SIGTERM or Ctrl-C drains: appends under way are acknowledged and tails flushed; a second one stops at once (nothing acknowledged is lost).")]
+pub(crate) struct Serve {
+    /// Where everything lies: a folder, or s3://bucket/prefix.
+    #[arg(long, value_name = "DIR|URL")]
+    pub(crate) data: Option<String>,
+    /// Where Arrow Flight and Flight SQL listen [default: 127.0.0.1:8815].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) flight: Option<SocketAddr>,
+    /// Where health and metrics listen [default: 127.0.0.1:8816].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Any other setting, e.g. ingest.flush_interval_ms=1000. May be repeated.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// `firn topic …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Topic {
+    /// Make a topic. The same definition again is no error.
+    Create(Box<TopicCreate>),
+    /// List the topics.
+    List,
+    /// Show a topic's columns, positions and where its table lies.
+    Describe {
+        /// The topic.
+        name: String,
+    },
+    /// Drop a topic: its name is free at once, its events are gone for readers.
+    Drop {
+        /// The topic.
+        name: String,
+    },
+}
+
+/// `firn topic create`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TopicCreate {
+    /// The topic's name: lower-case letters, digits and _.
+    pub(crate) name: String,
+    /// The events' schema: an Avro record, as in an .avsc file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schema: PathBuf,
+    /// A field that makes the key; repeat it for a key of several fields.
+    #[arg(long, required = true, value_name = "FIELD")]
+    pub(crate) key: Vec<String>,
+    /// How an event's path is built, e.g. orders/{region}/{status} [default: the name].
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) path: Option<String>,
+    /// How many levels of the path the table partitions by [default: 2, or 1 if there is one].
+    #[arg(long, value_name = "LEVELS")]
+    pub(crate) prefix_levels: Option<usize>,
+    /// A SQL expression that no event may make false. May be repeated.
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) check: Vec<String>,
+    /// Flush to the table when the oldest unflushed event is this old, milliseconds.
+    #[arg(long, value_name = "MS")]
+    pub(crate) flush_interval_ms: Option<u64>,
+    /// Flush to the table when this many bytes are unflushed.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) flush_bytes: Option<u64>,
+    /// Cut timestamps in nanoseconds to microseconds, instead of refusing a schema that has them.
+    #[arg(long)]
+    pub(crate) truncate_nanos: bool,
+}
+
+/// `firn produce`
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Exit code 4: some rows were refused (they are named on standard error, or in --refusals).")]
+pub(crate) struct Produce {
+    /// The topic.
+    pub(crate) topic: String,
+    /// A file, or - for standard input.
+    pub(crate) file: PathBuf,
+    /// The file's format [default: by its name; NDJSON for standard input].
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// What becomes of bad rows.
+    #[arg(long, value_enum, default_value_t = OnErrorArg::RejectBatch)]
+    pub(crate) on_error: OnErrorArg,
+    /// Events in a batch: the unit that is appended whole.
+    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) batch_rows: u32,
+    /// Write refused rows here as NDJSON: {"row":…,"reason":…}, rows counted from 0 through the whole file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) refusals: Option<PathBuf>,
+    /// This producer's name, for dead letters.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) producer: Option<String>,
+}
+
+/// File formats of `produce`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One JSON object a line.
+    Ndjson,
+    /// Comma-separated, the first line names the columns; an empty value is null.
+    Csv,
+    /// Parquet.
+    Parquet,
+    /// Arrow IPC, file or stream.
+    Arrow,
+    /// Avro object container file.
+    Avro,
+}
+
+/// What becomes of bad rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnErrorArg {
+    /// One bad row refuses its whole batch.
+    RejectBatch,
+    /// Good rows are appended, bad ones reported.
+    RejectRow,
+    /// Like reject-row, and bad rows go to the topic {topic}_dead.
+    DeadLetter,
+}
+
+impl From<OnErrorArg> for OnError {
+    fn from(arg: OnErrorArg) -> Self {
+        match arg {
+            OnErrorArg::RejectBatch => Self::RejectBatch,
+            OnErrorArg::RejectRow => Self::RejectRow,
+            OnErrorArg::DeadLetter => Self::DeadLetter,
+        }
+    }
+}
+
+/// `firn replay`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Replay {
+    /// The topic.
+    pub(crate) topic: String,
+    /// Only this key's events.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// First seq.
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) from: Option<i64>,
+    /// Stop before this seq.
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) to: Option<i64>,
+    /// Only these columns, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN")]
+    pub(crate) columns: Option<Vec<String>>,
+    /// Only events for which this SQL expression is true.
+    #[arg(long = "where", value_name = "EXPR")]
+    pub(crate) filter: Option<String>,
+}
+
+/// `firn tail`
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Prints one JSON object a line. A pattern has levels split by /: * is one level, > is all that follow, e.g. 'kafka/core/>'."
+)]
+pub(crate) struct Tail {
+    /// Which events, by their path.
+    pub(crate) pattern: String,
+    /// Where to begin: beginning, now, a seq, or a time such as 2024-01-01T00:00:00Z.
+    #[arg(long, default_value = "now")]
+    pub(crate) from: String,
+    /// Only these columns, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN")]
+    pub(crate) columns: Option<Vec<String>>,
+    /// Only events for which this SQL expression is true.
+    #[arg(long = "where", value_name = "EXPR")]
+    pub(crate) filter: Option<String>,
+    /// Stop after this many events.
+    #[arg(long, value_name = "EVENTS")]
+    pub(crate) limit: Option<u64>,
+}
+
+/// `firn sql`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Sql {
+    /// The statement; a prompt if absent.
+    pub(crate) statement: Option<String>,
+}
+
+/// `firn demo`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Demo {
+    /// A folder that does not exist yet or is empty [default: a temporary one, which is kept].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// A Python that has PyIceberg, to open the table with.
+    #[arg(long, value_name = "PYTHON")]
+    pub(crate) python: Option<PathBuf>,
+}

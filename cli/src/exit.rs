@@ -1,0 +1,117 @@
+//! How a command ends: messages and exit codes.
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | 0 | done |
+//! | 1 | failed for a reason that is none of the others |
+//! | 2 | the command line or the settings are wrong |
+//! | 3 | what was named does not exist |
+//! | 4 | some rows were refused |
+//! | 5 | the server or the store is away or overloaded: nothing happened, try again |
+//! | 6 | it may have happened: look before trying again |
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use arrow_flight::error::FlightError;
+use schemas::ErrorKind;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// The command line or the settings are wrong.
+    pub(crate) fn usage(message: impl Display) -> Self {
+        Self { code: 2, message: message.to_string() }
+    }
+
+    /// Some rows were refused.
+    pub(crate) fn refused(message: impl Display) -> Self {
+        Self { code: 4, message: message.to_string() }
+    }
+
+    /// The server cannot be reached.
+    pub(crate) fn away(message: impl Display) -> Self {
+        Self { code: 5, message: message.to_string() }
+    }
+
+    /// Anything else.
+    pub(crate) fn other(message: impl Display) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+
+    /// By the kind of the error behind it.
+    pub(crate) fn of_kind(kind: ErrorKind, message: impl Display) -> Self {
+        let code = match kind {
+            ErrorKind::NotFound => 3,
+            ErrorKind::Overloaded | ErrorKind::Unavailable => 5,
+            ErrorKind::Indeterminate => 6,
+            ErrorKind::Invalid | ErrorKind::Conflict | ErrorKind::Fenced | ErrorKind::Corrupt | ErrorKind::Internal => {
+                1
+            }
+        };
+        Self { code, message: message.to_string() }
+    }
+
+    /// Prints the message and gives the code.
+    pub(crate) fn report(&self) -> ExitCode {
+        eprintln!("firn: {}", self.message);
+        ExitCode::from(self.code)
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::other(error)
+    }
+}
+
+impl From<arrow::error::ArrowError> for Failure {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        match error {
+            arrow::error::ArrowError::ExternalError(source) => match source.downcast::<FlightError>() {
+                Ok(flight) => Self::from(*flight),
+                Err(other) => Self::other(other),
+            },
+            other => Self::other(other),
+        }
+    }
+}
+
+impl From<FlightError> for Failure {
+    fn from(error: FlightError) -> Self {
+        match error {
+            FlightError::Tonic(status) => Self::from(*status),
+            other => Self::other(other),
+        }
+    }
+}
+
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        let kind = match status.code() {
+            tonic::Code::NotFound => ErrorKind::NotFound,
+            tonic::Code::Unavailable => ErrorKind::Unavailable,
+            tonic::Code::ResourceExhausted => ErrorKind::Overloaded,
+            tonic::Code::Unknown | tonic::Code::Cancelled | tonic::Code::DeadlineExceeded => ErrorKind::Indeterminate,
+            _ => ErrorKind::Invalid,
+        };
+        Self::of_kind(kind, status.message())
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::other(error)
+    }
+}

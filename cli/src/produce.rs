@@ -1,0 +1,227 @@
+//! `firn produce`: a file, batch by batch, into a topic; acknowledgements counted as they come.
+
+mod input;
+mod ndjson;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arrow::record_batch::RecordBatch;
+use arrow_flight::FlightDescriptor;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use flight::append::BatchResult;
+use flight::ticket::{Append, Request, Ticket};
+use futures::{Stream, StreamExt, TryStreamExt};
+use ingest::engine::{OnError, Refusal};
+use schemas::{TopicName, limits};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::args::Produce;
+use crate::client::Client;
+use crate::exit::Failure;
+use crate::progress::Progress;
+use crate::render::{count, json_line};
+use input::{Input, Piece};
+
+pub(crate) use ndjson::Lines;
+
+/// Batches read ahead of the connection.
+const PIECES_AHEAD: usize = 4;
+/// Refused rows named on standard error; `--refusals` has them all.
+const REFUSALS_SHOWN: usize = 20;
+
+/// What was done.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    accepted: u64,
+    refused: u64,
+    first_seq: Option<i64>,
+    last_seq: Option<i64>,
+    seconds: f64,
+}
+
+/// `firn produce`
+pub(crate) async fn run(client: Client, args: Produce, as_json: bool) -> Result<(), Failure> {
+    let topic = TopicName::new(args.topic.clone()).map_err(Failure::usage)?;
+    let def = client.describe(topic.as_str()).await?.topic;
+    let progress = Progress::through(input::size(&args.file));
+    let input = Input::open(&args, &def, progress.clone())?;
+    let refusals = Refusals::into_file(args.refusals.as_deref())?;
+    let append = Append { topic: topic.clone(), on_error: args.on_error.into(), producer: args.producer.clone() };
+    let started = Instant::now();
+    let mut load = Load { report: Report::default(), refusals, progress, sent: Arc::default() };
+    let outcome = load.run(&client, append, input).await;
+    load.progress.done();
+    load.report.seconds = started.elapsed().as_secs_f64();
+    load.refusals.finish()?;
+    match as_json {
+        true => json_line(&load.report)?,
+        false => println!("{}", summary(&topic, &load.report, started.elapsed())),
+    }
+    outcome?;
+    match load.report.refused {
+        0 => Ok(()),
+        refused => Err(Failure::refused(format!("{} rows were refused", count(refused)))),
+    }
+}
+
+/// Rows of batches that are on their way, oldest first: what a row number in an answer means.
+type Sent = Arc<Mutex<VecDeque<Vec<u64>>>>;
+
+struct Load {
+    report: Report,
+    refusals: Refusals,
+    progress: Progress,
+    sent: Sent,
+}
+
+impl Load {
+    async fn run(&mut self, client: &Client, append: Append, input: Input) -> Result<(), Failure> {
+        let whole_batches = append.on_error == OnError::RejectBatch;
+        let interrupted = Arc::new(AtomicBool::new(false));
+        tokio::spawn(stop_at_interrupt(Arc::clone(&interrupted)));
+        let schema = input.schema();
+        let (pieces, read) = mpsc::channel(PIECES_AHEAD);
+        let (unreadable, faults) = mpsc::unbounded_channel();
+        let stop = Arc::clone(&interrupted);
+        let reader = tokio::task::spawn_blocking(move || read_all(input, whole_batches, &stop, &pieces, &unreadable));
+        let data = FlightDataEncoderBuilder::new()
+            .with_schema(schema)
+            .with_flight_descriptor(Some(FlightDescriptor::new_cmd(Ticket::from(Request::Append(append)).to_json())))
+            // One message a batch: each message is appended whole and answered by itself.
+            .with_max_flight_data_size(limits::MESSAGE_BYTES_MAX)
+            .build(batches(read, Arc::clone(&self.sent)));
+        let mut answers = client.flight().do_put(data).await?;
+        let outcome = async {
+            while let Some(answer) = answers.try_next().await? {
+                self.answered(&serde_json::from_slice(&answer.app_metadata)?)?;
+            }
+            Ok::<_, Failure>(())
+        }
+        .await;
+        drop(answers);
+        self.unreadable(faults)?;
+        outcome?;
+        reader.await.map_err(Failure::other)??;
+        match interrupted.load(Ordering::Relaxed) {
+            true => Err(Failure::other("interrupted; what is counted above is acknowledged, the rest was not sent")),
+            false => Ok(()),
+        }
+    }
+
+    fn answered(&mut self, result: &BatchResult) -> Result<(), Failure> {
+        let rows = self.sent.lock().map_err(Failure::other)?.pop_front().unwrap_or_default();
+        self.report.accepted += result.accepted;
+        self.report.first_seq = self.report.first_seq.or(result.first_seq.map(|seq| seq.0));
+        self.report.last_seq = result.last_seq.map(|seq| seq.0).or(self.report.last_seq);
+        self.report.refused += result.refused.len() as u64 + result.refused_unlisted;
+        for Refusal { row, reason } in &result.refused {
+            let row = rows.get(*row as usize).copied().unwrap_or(*row);
+            self.refusals.add(&Refusal { row, reason: reason.clone() })?;
+        }
+        self.progress.acknowledged(self.report.accepted);
+        Ok(())
+    }
+
+    /// Rows that never became part of a batch.
+    fn unreadable(&mut self, mut faults: mpsc::UnboundedReceiver<Refusal>) -> Result<(), Failure> {
+        while let Ok(refusal) = faults.try_recv() {
+            self.report.refused += 1;
+            self.refusals.add(&refusal)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads pieces until the end, an error, an interrupt, or nobody wants them any more.
+fn read_all(
+    input: Input,
+    whole_batches: bool,
+    stop: &AtomicBool,
+    pieces: &mpsc::Sender<Piece>,
+    unreadable: &mpsc::UnboundedSender<Refusal>,
+) -> Result<(), Failure> {
+    for piece in input {
+        let mut piece = piece?;
+        let spoilt = whole_batches && !piece.unreadable.is_empty();
+        for refusal in std::mem::take(&mut piece.unreadable) {
+            // The other side outlives this loop; if it does not, nobody is left to be told.
+            let _ = unreadable.send(refusal);
+        }
+        if spoilt || piece.batch.num_rows() == 0 {
+            continue;
+        }
+        if stop.load(Ordering::Relaxed) || pieces.blocking_send(piece).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn batches(
+    read: mpsc::Receiver<Piece>,
+    sent: Sent,
+) -> impl Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static {
+    futures::stream::unfold(read, |mut read| async { read.recv().await.map(|piece| (piece, read)) }).map(move |piece| {
+        let mut sent = sent.lock().map_err(|error| FlightError::ProtocolError(error.to_string()))?;
+        sent.push_back(piece.rows);
+        Ok(piece.batch)
+    })
+}
+
+async fn stop_at_interrupt(interrupted: Arc<AtomicBool>) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        eprintln!("firn: waiting for what is under way");
+        interrupted.store(true, Ordering::Relaxed);
+    }
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(130);
+    }
+}
+
+fn summary(topic: &TopicName, report: &Report, took: Duration) -> String {
+    let rate = report.accepted as f64 / took.as_secs_f64().max(0.001);
+    let mut text = format!("{topic}: {} accepted, {} refused", count(report.accepted), count(report.refused));
+    if let (Some(first), Some(last)) = (report.first_seq, report.last_seq) {
+        text += &format!(", seq {first} to {last}");
+    }
+    text + &format!(", {:.1} s, {} events/s", took.as_secs_f64(), count(rate as u64))
+}
+
+/// Where refused rows are told of.
+struct Refusals {
+    file: Option<BufWriter<File>>,
+    shown: usize,
+}
+
+impl Refusals {
+    fn into_file(path: Option<&std::path::Path>) -> Result<Self, Failure> {
+        let create = |path: &std::path::Path| {
+            File::create(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+        };
+        Ok(Self { file: path.map(create).transpose()?.map(BufWriter::new), shown: 0 })
+    }
+
+    fn add(&mut self, refusal: &Refusal) -> Result<(), Failure> {
+        if let Some(file) = &mut self.file {
+            serde_json::to_writer(&mut *file, refusal)?;
+            file.write_all(b"\n")?;
+        } else if self.shown < REFUSALS_SHOWN {
+            eprintln!("row {}: {}", refusal.row, refusal.reason);
+        } else if self.shown == REFUSALS_SHOWN {
+            eprintln!("… and more; --refusals FILE keeps them all");
+        }
+        self.shown += 1;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        Ok(self.file.as_mut().map_or(Ok(()), BufWriter::flush)?)
+    }
+}

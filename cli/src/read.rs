@@ -1,0 +1,99 @@
+//! `firn replay` and `firn tail`.
+
+use std::io::{IsTerminal, Write};
+
+use arrow::record_batch::RecordBatch;
+use flight::ticket::{Request, Ticket};
+use futures::TryStreamExt;
+use query::replay::Replay;
+use query::subscribe::{From, Subscribe};
+use schemas::TopicName;
+
+use crate::args::{Replay as ReplayArgs, Tail as TailArgs};
+use crate::client::{Batches, Client};
+use crate::exit::Failure;
+use crate::render::{batch_table, json_rows};
+
+/// Rows that a table on a terminal shows at once.
+const TABLE_ROWS: usize = 1_000;
+
+/// `firn replay`
+pub(crate) async fn replay(client: Client, args: ReplayArgs, as_json: bool) -> Result<(), Failure> {
+    let replay = Replay {
+        topic: TopicName::new(args.topic).map_err(Failure::usage)?,
+        key: args.key,
+        from: args.from,
+        to: args.to,
+        columns: args.columns,
+        filter: args.filter,
+    };
+    print(client.get(Ticket::from(Request::Replay(replay))).await?, as_json).await
+}
+
+/// `firn tail`
+pub(crate) async fn tail(client: Client, args: TailArgs) -> Result<(), Failure> {
+    let from = begin(&args.from);
+    let subscribe = Subscribe { pattern: args.pattern, from, columns: args.columns, filter: args.filter };
+    let mut batches = client.get(Ticket::from(Request::Subscribe(subscribe))).await?;
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    while left > 0 {
+        let Some(batch) = batches.stream.try_next().await? else { break };
+        let batch = batch.slice(0, batch.num_rows().min(usize::try_from(left).unwrap_or(usize::MAX)));
+        left -= batch.num_rows() as u64;
+        if !write(|out| json_rows(&batch, out))? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// `beginning`, `now`, a seq, or a time.
+fn begin(text: &str) -> From {
+    match text {
+        "beginning" => From::Beginning,
+        "now" => From::Now,
+        other => other.parse().map_or_else(|_| From::Time(other.to_owned()), From::Seq),
+    }
+}
+
+/// Prints batches as they come: a table for a terminal, JSON lines for anything else.
+pub(crate) async fn print(mut batches: Batches, as_json: bool) -> Result<(), Failure> {
+    if as_json || !std::io::stdout().is_terminal() {
+        while let Some(batch) = batches.stream.try_next().await? {
+            if !write(|out| json_rows(&batch, out))? {
+                break;
+            }
+        }
+        return Ok(());
+    }
+    let schema = batches.schema;
+    let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let mut page: Vec<RecordBatch> = Vec::new();
+    let (mut held, mut shown) = (0, 0);
+    while let Some(batch) = batches.stream.try_next().await? {
+        held += batch.num_rows();
+        page.push(batch);
+        if held >= TABLE_ROWS {
+            println!("{}", batch_table(&page, &names)?);
+            shown += std::mem::take(&mut held);
+            page.clear();
+        }
+    }
+    if held > 0 || shown == 0 {
+        println!("{}", batch_table(&page, &names)?);
+    }
+    println!("{} rows", shown + held);
+    Ok(())
+}
+
+/// Writes to standard output; false if nobody reads it any more (`firn replay … | head`).
+fn write(print: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>) -> Result<bool, Failure> {
+    let mut text = Vec::new();
+    print(&mut text)?;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(&text).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

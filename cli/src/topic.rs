@@ -1,0 +1,130 @@
+//! `firn topic`, `firn flush`, `firn health`.
+
+use flight::actions::{TopicDescription, TopicSummary};
+use schemas::topic::{FlushSpec, Nanos};
+use schemas::{ShardSeqs, TopicName, TopicSpec};
+use serde_json::{Value, json};
+
+use crate::args::{Topic, TopicCreate};
+use crate::client::Client;
+use crate::exit::Failure;
+use crate::render::{bytes, count, json_line, table};
+
+/// Runs one of them.
+pub(crate) async fn run(client: Client, command: Topic, as_json: bool) -> Result<(), Failure> {
+    match command {
+        Topic::Create(create) => {
+            let summary: TopicSummary = client.action_one("create-topic", &spec(*create)?).await?;
+            match as_json {
+                true => json_line(&summary),
+                false => {
+                    println!("topic {} is there: key {}, path {}", summary.topic, summary.key.join(":"), summary.path);
+                    Ok(())
+                }
+            }
+        }
+        Topic::List => list(&client.topics().await?, as_json),
+        Topic::Describe { name } => {
+            let description = client.describe(&name).await?;
+            match as_json {
+                true => json_line(&description),
+                false => {
+                    describe(&description);
+                    Ok(())
+                }
+            }
+        }
+        Topic::Drop { name } => {
+            let dropped: Value = client.action_one("drop-topic", &json!({ "topic": name })).await?;
+            match as_json {
+                true => json_line(&dropped),
+                false => {
+                    println!("topic {name} is dropped");
+                    Ok(())
+                }
+            }
+        }
+    }
+}
+
+/// `firn flush`
+pub(crate) async fn flush(client: Client, topic: Option<String>, as_json: bool) -> Result<(), Failure> {
+    let body = topic.as_ref().map_or_else(|| json!({}), |topic| json!({ "topic": topic }));
+    let flushed: Value = client.action_one("flush", &body).await?;
+    match (as_json, topic) {
+        (true, _) => return json_line(&flushed),
+        (false, Some(topic)) => println!("all that was acknowledged of {topic} is in its table"),
+        (false, None) => println!("all that was acknowledged is in the tables"),
+    }
+    Ok(())
+}
+
+/// `firn health`
+pub(crate) async fn health(client: Client, as_json: bool) -> Result<(), Failure> {
+    let report: Value = client.action_one("health", &json!({})).await?;
+    let status = report["status"].as_str().unwrap_or("unknown").to_owned();
+    match as_json {
+        true => json_line(&report)?,
+        false => println!("{status}"),
+    }
+    match status.as_str() {
+        "serving" => Ok(()),
+        other => Err(Failure::away(format!("the server is {other}"))),
+    }
+}
+
+fn spec(create: TopicCreate) -> Result<TopicSpec, Failure> {
+    let file = create.schema.display();
+    let text = std::fs::read_to_string(&create.schema).map_err(|error| Failure::usage(format!("{file}: {error}")))?;
+    let schema = serde_json::from_str(&text)
+        .map_err(|error| Failure::usage(format!("{file}: expected an Avro schema in JSON: {error}")))?;
+    Ok(TopicSpec {
+        name: TopicName::new(create.name).map_err(Failure::usage)?,
+        schema,
+        key: create.key,
+        path: create.path,
+        prefix_levels: create.prefix_levels,
+        checks: create.check,
+        flush: FlushSpec { interval_ms: create.flush_interval_ms, bytes: create.flush_bytes },
+        nanos: if create.truncate_nanos { Nanos::Truncate } else { Nanos::Refuse },
+    })
+}
+
+/// Events below an exclusive bound.
+fn below(seqs: &ShardSeqs) -> u64 {
+    seqs.0.values().map(|seq| (seq.0 - 1).max(0) as u64).sum()
+}
+
+fn list(topics: &[TopicSummary], as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        return topics.iter().try_for_each(json_line);
+    }
+    if topics.is_empty() {
+        println!("no topics yet; make one with `firn topic create`");
+        return Ok(());
+    }
+    let row = |topic: &TopicSummary| {
+        vec![topic.topic.to_string(), count(below(&topic.next_seq)), topic.key.join(":"), topic.path.clone()]
+    };
+    println!("{}", table(&["topic", "events", "key", "path"], topics.iter().map(row)));
+    Ok(())
+}
+
+fn describe(description: &TopicDescription) {
+    let TopicDescription { topic, columns, next_seq, watermark, tail, table: lake } = description;
+    println!("topic    {} ({})", topic.name, topic.id);
+    println!("key      {}", topic.key.join(":"));
+    println!("path     {}, partitioned by {} of its levels", topic.path, topic.prefix_levels);
+    for check in &topic.checks {
+        println!("check    {check}");
+    }
+    println!("events   {}, of which {} in the table", count(below(next_seq)), count(below(watermark)));
+    println!("tail     {} events, {}", count(tail.rows), bytes(tail.bytes));
+    println!("table    {} rows in {} files, {}", count(lake.rows), count(lake.files), bytes(lake.bytes));
+    println!("         {}", lake.metadata_uri);
+    let row = |column: &flight::actions::ColumnDescription| {
+        let null = if column.nullable { "yes" } else { "no" };
+        vec![column.name.clone(), column.kind.clone(), null.into()]
+    };
+    println!("{}", table(&["column", "type", "null"], columns.iter().map(row)));
+}
