@@ -1,24 +1,29 @@
 //! A flush's rows as one sorted Parquet file, laid out for look-ups by key.
 
+use std::io::Write;
 use std::sync::Arc;
+use std::vec;
 
-use arrow::array::RecordBatch;
-use arrow::compute::interleave_record_batch;
-use arrow::datatypes::Schema as ArrowSchema;
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{cast, concat, take};
+use arrow::datatypes::{Field, Schema as ArrowSchema};
 use bytes::Bytes;
 use iceberg::spec::Schema;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
+};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use parquet::file::properties::{BloomFilterPosition, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 use schemas::envelope::{self, column};
 use schemas::{ErrorKind, limits};
 
 use super::parquet_schema::parquet_schema;
 use super::rowhash::RowHash;
-use super::schema::{file_schema, to_file};
+use super::schema::file_schema;
 use super::sort::Order;
 use crate::error::{CatalogError, Result};
 
@@ -26,7 +31,7 @@ use crate::error::{CatalogError, Result};
 pub(crate) const PAGE_ROWS: usize = 1_000;
 /// Rows of a row group.
 pub(crate) const ROW_GROUP_ROWS: usize = 256 << 10;
-/// Encoded bytes of a row group.
+/// Arrow bytes of a row group, about.
 pub(crate) const ROW_GROUP_BYTES: usize = 128 << 20;
 /// Bytes of a dictionary page, which every look-up in its column reads.
 pub(crate) const DICTIONARY_BYTES: usize = 64 << 10;
@@ -36,10 +41,10 @@ pub(crate) const BOUND_BYTES: usize = 128;
 pub(crate) const FALSE_POSITIVES: f64 = 0.01;
 /// Level of zstd: sorted rows compress well at the cheapest.
 pub(crate) const ZSTD_LEVEL: i32 = 1;
-/// Arrow bytes that are gathered in sorted order at a time.
-const GATHER_BYTES: usize = 8 << 20;
-/// Rows that are gathered in sorted order at a time, at most.
-const GATHER_ROWS_MAX: usize = 16 << 10;
+/// Rows of a column that are put in order and encoded at a time, at most.
+const PIECE_ROWS_MAX: usize = 16 << 10;
+/// Arrow bytes of such a piece, about.
+const PIECE_BYTES: usize = 4 << 20;
 
 /// A Parquet file in memory.
 #[derive(Debug)]
@@ -54,7 +59,8 @@ pub(crate) struct Encoded {
 
 /// Sorts and encodes rows in seq order with the event schema. Takes CPU for its whole length: not for an async thread.
 ///
-/// Holds the rows' order (8 bytes a row), one gathered piece, and the file so far, besides the batches themselves.
+/// Goes column by column: each is joined, put in order piece by piece, and encoded before the next is looked at. So it holds one column
+/// besides the batches themselves, the rows' order (4 bytes a row), and the file so far.
 pub(crate) fn encode(batches: &[RecordBatch], event: &ArrowSchema, table: &Schema) -> Result<Encoded> {
     let order = Order::of(batches);
     let mut row_hash = RowHash::default();
@@ -68,22 +74,83 @@ pub(crate) fn encode(batches: &[RecordBatch], event: &ArrowSchema, table: &Schem
         .with_properties(properties(&layout, order.distinct.min(ROW_GROUP_ROWS)))
         .with_parquet_schema(layout);
     let mut file = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new_with_options(&mut file, Arc::clone(&schema), options).map_err(parquet_error)?;
-    let sources: Vec<&RecordBatch> = batches.iter().collect();
-    for piece in order.rows.chunks(gather_rows(batches, order.rows.len())) {
-        let places: Vec<_> = piece.iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
-        let gathered = interleave_record_batch(&sources, &places).map_err(super::arrow_error)?;
-        writer.write(&to_file(&gathered, &schema)?).map_err(parquet_error)?;
+    let writer = ArrowWriter::try_new_with_options(&mut file, Arc::clone(&schema), options).map_err(parquet_error)?;
+    let (mut writer, factory) = writer.into_serialized_writer().map_err(parquet_error)?;
+
+    let mut groups = RowGroup::split(&order.rows, row_group_rows(batches, order.rows.len()), &factory)?;
+    for (index, field) in schema.fields().iter().enumerate() {
+        let column = joined(batches, index, field)?;
+        groups.iter_mut().try_for_each(|group| group.encode(field, &column))?;
     }
+    groups.into_iter().try_for_each(|group| group.append_to(&mut writer)).map_err(parquet_error)?;
     let footer = writer.close().map_err(parquet_error)?;
     Ok(Encoded { bytes: Bytes::from(file), footer, row_hash })
 }
 
-/// So many rows that a gathered piece has about [`GATHER_BYTES`].
-fn gather_rows(batches: &[RecordBatch], rows: usize) -> usize {
-    let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-    (GATHER_BYTES / (bytes / rows.max(1)).max(1)).clamp(1, GATHER_ROWS_MAX)
+/// A row group on its way: where its rows come from, the writers of its columns that are yet to come, and those that are done.
+struct RowGroup {
+    rows: UInt32Array,
+    writers: vec::IntoIter<ArrowColumnWriter>,
+    chunks: Vec<ArrowColumnChunk>,
+}
+
+impl RowGroup {
+    fn split(order: &UInt32Array, rows: usize, factory: &ArrowRowGroupWriterFactory) -> Result<Vec<Self>> {
+        let group = |(number, start)| {
+            let writers = factory.create_column_writers(number).map_err(parquet_error)?.into_iter();
+            let rows = order.slice(start, rows.min(order.len() - start));
+            Ok(Self { rows, chunks: Vec::with_capacity(writers.len()), writers })
+        };
+        (0..order.len()).step_by(rows).enumerate().map(group).collect()
+    }
+
+    /// Encodes this group's rows of one column, `column` being all of it in seq order.
+    fn encode(&mut self, field: &Field, column: &ArrayRef) -> Result<()> {
+        let piece_rows = rows_in(PIECE_BYTES, column.get_array_memory_size(), column.len()).min(PIECE_ROWS_MAX);
+        let mut writers: Vec<ArrowColumnWriter> = Vec::new();
+        for start in (0..self.rows.len()).step_by(piece_rows) {
+            let rows = self.rows.slice(start, piece_rows.min(self.rows.len() - start));
+            let piece = take(column, &rows, None).map_err(super::arrow_error)?;
+            let leaves = compute_leaves(field, &piece).map_err(parquet_error)?;
+            if start == 0 {
+                writers.extend(self.writers.by_ref().take(leaves.len()));
+            }
+            for (writer, leaf) in writers.iter_mut().zip(&leaves) {
+                writer.write(leaf).map_err(parquet_error)?;
+            }
+        }
+        for writer in writers {
+            self.chunks.push(writer.close().map_err(parquet_error)?);
+        }
+        Ok(())
+    }
+
+    fn append_to<W: Write + Send>(self, file: &mut SerializedFileWriter<W>) -> parquet::errors::Result<()> {
+        let mut group = file.next_row_group()?;
+        self.chunks.into_iter().try_for_each(|chunk| chunk.append_to_row_group(&mut group))?;
+        group.close().map(drop)
+    }
+}
+
+/// One column of all batches, in the type that it has in files.
+fn joined(batches: &[RecordBatch], index: usize, field: &Field) -> Result<ArrayRef> {
+    let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(index).as_ref()).collect();
+    let column = concat(&parts).map_err(super::arrow_error)?;
+    match column.data_type() == field.data_type() {
+        true => Ok(column),
+        false => cast(&column, field.data_type()).map_err(super::arrow_error),
+    }
+}
+
+fn row_group_rows(batches: &[RecordBatch], rows: usize) -> usize {
+    let columns = batches.iter().flat_map(|batch| batch.columns());
+    let bytes = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum();
+    rows_in(ROW_GROUP_BYTES, bytes, rows).clamp(PAGE_ROWS, ROW_GROUP_ROWS)
+}
+
+/// How many rows have about `budget` bytes, when `rows` have `bytes`; at least one.
+fn rows_in(budget: usize, bytes: usize, rows: usize) -> usize {
+    (budget / (bytes / rows.max(1)).max(1)).max(1)
 }
 
 fn properties(layout: &SchemaDescriptor, keys: usize) -> WriterProperties {
@@ -100,8 +167,6 @@ fn properties(layout: &SchemaDescriptor, keys: usize) -> WriterProperties {
         .set_compression(Compression::ZSTD(level))
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(PAGE_ROWS)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_column_index_truncate_length(Some(limits::KEY_BYTES_MAX))
         .set_statistics_truncate_length(Some(BOUND_BYTES))

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef as ArrowSchemaRef, TimeUnit};
 use iceberg::spec::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema, StructType, Type};
 use schemas::envelope::{self, column, field_id};
@@ -109,11 +107,4 @@ pub(crate) fn file_schema(event: &ArrowSchema) -> ArrowSchemaRef {
     let kind: &Field = &fields[column::KIND];
     fields[column::KIND] = Arc::new(kind.clone().with_data_type(DataType::Int32));
     Arc::new(ArrowSchema::new(fields))
-}
-
-/// Events as they go to Parquet; only `_kind` is copied.
-pub(crate) fn to_file(batch: &RecordBatch, schema: &ArrowSchemaRef) -> Result<RecordBatch> {
-    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-    columns[column::KIND] = cast(&columns[column::KIND], &DataType::Int32).map_err(super::arrow_error)?;
-    RecordBatch::try_new(Arc::clone(schema), columns).map_err(super::arrow_error)
 }

@@ -3,18 +3,18 @@
 //! The rows come in seq order, so it is enough to find the distinct (prefix, key) pairs, sort those, and deal the rows out to them: one hash
 //! look-up a row, and comparisons only between distinct keys.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use arrow::array::{AsArray, RecordBatch, StringArray};
+use arrow::array::{AsArray, RecordBatch, StringArray, UInt32Array};
 use schemas::envelope::column;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Where each row of the file comes from, and how many keys there are.
 #[derive(Debug)]
 pub(crate) struct Order {
-    /// For each row of the file in order: batch, row of the batch.
-    pub(crate) rows: Vec<(u32, u32)>,
+    /// For each row of the file in order: its number among the rows of all batches.
+    pub(crate) rows: UInt32Array,
     /// How many distinct (prefix, key) pairs there are.
     pub(crate) distinct: usize,
 }
@@ -29,27 +29,53 @@ impl Order {
     /// Of batches with the event schema, in seq order.
     pub(crate) fn of(batches: &[RecordBatch]) -> Self {
         let (groups, group_of_row) = group(batches);
-        let mut sorted: Vec<u32> = (0..groups.len() as u32).collect();
-        let place = |group: &u32| (groups[*group as usize].prefix, groups[*group as usize].key);
-        sorted.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
-
-        let mut next = vec![0_usize; groups.len()];
+        let mut next = vec![0_u32; groups.len()];
         let mut end = 0;
-        for group in &sorted {
-            next[*group as usize] = end;
-            end += groups[*group as usize].rows as usize;
+        for group in sorted(&groups) {
+            next[group as usize] = end;
+            end += groups[group as usize].rows;
         }
-        let mut rows = vec![(0, 0); end];
-        let mut group_of_row = group_of_row.into_iter();
-        for (number, batch) in batches.iter().enumerate() {
-            for (row, group) in (0..batch.num_rows()).zip(&mut group_of_row) {
-                let slot = &mut next[group as usize];
-                rows[*slot] = (number as u32, row as u32);
-                *slot += 1;
-            }
+        let mut rows = vec![0; group_of_row.len()];
+        for (row, group) in group_of_row.into_iter().enumerate() {
+            let place = &mut next[group as usize];
+            rows[*place as usize] = row as u32;
+            *place += 1;
         }
-        Self { rows, distinct: groups.len() }
+        Self { rows: rows.into(), distinct: groups.len() }
     }
+}
+
+/// The groups' numbers by prefix, then key.
+///
+/// Most comparisons are of two numbers: a prefix's rank, and the eight bytes in which keys first differ.
+fn sorted(groups: &[Group<'_>]) -> Vec<u32> {
+    let mut prefixes = BTreeSet::new();
+    for group in groups {
+        prefixes.insert(group.prefix);
+    }
+    let prefixes: Vec<&str> = prefixes.into_iter().collect();
+    let alike = groups.iter().fold(None, |alike: Option<&[u8]>, group| {
+        let key = group.key.as_bytes();
+        Some(alike.map_or(key, |alike| &key[..alike.iter().zip(key).take_while(|(a, b)| a == b).count()]))
+    });
+    let alike = alike.map_or(0, <[u8]>::len);
+    let mut places: Vec<(u32, u64, u32)> = Vec::with_capacity(groups.len());
+    for (number, group) in groups.iter().enumerate() {
+        let rank = prefixes.partition_point(|prefix| *prefix < group.prefix);
+        places.push((rank as u32, head(&group.key.as_bytes()[alike..]), number as u32));
+    }
+    places.sort_unstable_by(|a, b| {
+        (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| groups[a.2 as usize].key.cmp(groups[b.2 as usize].key))
+    });
+    places.into_iter().map(|place| place.2).collect()
+}
+
+/// The first eight bytes as a number that compares as they do; shorter ones are filled up with zeros, which only the whole keys tell apart.
+fn head(bytes: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let known = bytes.len().min(8);
+    first[..known].copy_from_slice(&bytes[..known]);
+    u64::from_be_bytes(first)
 }
 
 /// The distinct (prefix, key) pairs in order of appearance, and for each row the number of its pair.

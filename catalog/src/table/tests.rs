@@ -193,13 +193,13 @@ async fn many_small_manifests_become_one_and_no_file_is_lost() {
     let folder = tempdir().unwrap();
     let (def, tables) = (orders(), open(folder.path()).await);
     tables.ensure(&tenant(), &def).await.unwrap();
-    for seq in 1..=70 {
+    for seq in 1..=40 {
         flush(&tables, &def, seq, &[events(&def, seq, &[("a", "eu")])]).await.unwrap();
     }
     let state = open(folder.path()).await.ensure(&tenant(), &def).await.unwrap();
     assert!(state.manifests().await.unwrap().len() <= 33);
     let files = state.files().await.unwrap();
-    assert_eq!(files.files().iter().map(|file| file.seqs.0.0).collect::<Vec<_>>(), (1..=70).collect::<Vec<_>>());
+    assert_eq!(files.files().iter().map(|file| file.seqs.0.0).collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
 }
 
 #[tokio::test]
