@@ -7,7 +7,7 @@ use catalog::CatalogError;
 use schemas::{ErrorKind, SchemaError};
 
 /// Shorthand of this crate.
-pub type Result<T> = std::result::Result<T, IngestError>;
+pub type Result<T, E = IngestError> = std::result::Result<T, E>;
 
 /// An error of this crate: a kind to act on, a message for people, the cause underneath. Cheap to clone: one failed put answers many appends.
 #[derive(Clone, Debug)]

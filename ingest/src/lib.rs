@@ -19,6 +19,12 @@ mod memory;
 #[cfg(test)]
 mod testing;
 
+mod wal;
+
+mod lane;
+
+mod sequence;
+
 pub use engine::{Appender, Engine};
 pub use error::{IngestError, Result};
 pub use settings::Settings;

@@ -1,0 +1,177 @@
+//! What rides in one segment, and how rows get their place in their topic's order. Pure but for the answers it holds.
+
+use std::sync::Arc;
+
+use schemas::{ErrorKind, Seq, Shard, TenantName, TopicId};
+use tokio::time::Instant;
+
+use super::{Answer, Append};
+use crate::engine::Receipt;
+use crate::error::{IngestError, Result};
+use crate::lane::replay::{PlacedRows, TopicRecord, appended};
+use crate::lane::state::{Effect, LaneState};
+use crate::rows::{Shape, ValidRows};
+use crate::tail::Permit;
+use crate::wal::{Frame, FrameKind, Payload, encode_body};
+
+/// Rows of one topic, encoded: made outside the lane's task, which only has to place them.
+#[derive(Debug)]
+pub(crate) struct Part {
+    shape: Arc<Shape>,
+    rows: ValidRows,
+    payload: Payload,
+    columns: u16,
+}
+
+impl Part {
+    /// Encodes and checksums the rows. Not empty.
+    pub(crate) fn encode(shape: Arc<Shape>, rows: ValidRows) -> Result<Self> {
+        let (payload, columns) = encode_body(&rows.body)?;
+        Ok(Self { shape, rows, payload, columns })
+    }
+
+    /// Bytes in a segment, headers apart.
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        self.payload.bytes().len()
+    }
+}
+
+/// One frame's effect, with the rows that it makes visible.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) effect: Effect,
+    pub(crate) rows: Option<(PlacedRows, Option<Permit>)>,
+}
+
+/// Somebody who waits until a segment is decided.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    Append(Receipt, Answer<Receipt>),
+    Other(Answer<()>),
+}
+
+impl Waiter {
+    /// It is decided.
+    pub(crate) fn succeed(self) {
+        // Whoever asked may have gone: what they asked for has happened all the same.
+        match self {
+            Self::Append(receipt, answer) => drop(answer.send(Ok(receipt))),
+            Self::Other(answer) => drop(answer.send(Ok(()))),
+        }
+    }
+
+    /// It will not be decided by this owner.
+    pub(crate) fn fail(self, error: &IngestError) {
+        match self {
+            Self::Append(_, answer) => drop(answer.send(Err(error.clone()))),
+            Self::Other(answer) => drop(answer.send(Err(error.clone()))),
+        }
+    }
+}
+
+/// What waits for the next segment.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) waiters: Vec<Waiter>,
+    pub(crate) bytes: usize,
+    /// When the first of it came.
+    pub(crate) since: Option<Instant>,
+}
+
+impl Group {
+    /// True if there is nothing to put.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Gives the rows of an append their place, or answers why not; then nothing of it has happened.
+    pub(crate) fn append(&mut self, head: &mut LaneState, append: Append, now_micros: i64) {
+        let Append { rows, dead, permit, mut receipt, answer } = append;
+        if let Err(refusal) = rows.iter().chain(&dead).try_for_each(|part| admissible(head, part)) {
+            drop(answer.send(Err(refusal)));
+            return;
+        }
+        let mut permit = Some(permit);
+        if let Some(part) = rows {
+            let count = part.rows.len();
+            let first = self.place(head, part, permit.take(), now_micros);
+            receipt.first_seq = Some(first);
+            receipt.last_seq = Some(Seq(first.plus(count).0 - 1));
+        }
+        if let Some(part) = dead {
+            self.place(head, part, permit.take(), now_micros);
+        }
+        self.waiters.push(Waiter::Append(receipt, answer));
+    }
+
+    fn place(&mut self, head: &mut LaneState, part: Part, permit: Option<Permit>, now_micros: i64) -> Seq {
+        let Part { shape, rows, payload, columns } = part;
+        let def = shape.def();
+        let topic = &head.topics[&def.id];
+        let frame = Frame {
+            kind: FrameKind::Events,
+            critical: true,
+            columns,
+            schema_version: def.version,
+            tenant: def.tenant,
+            topic: def.id,
+            shard: Shard(0),
+            count: u32::try_from(rows.len()).expect("a batch has at most limits::BATCH_ROWS_MAX rows"),
+            first_seq: topic.next_seq,
+            // A clock that jumps back must not be seen in the order of events.
+            time_micros: now_micros.max(topic.last_time),
+            payload,
+        };
+        let effect = appended(&frame, topic.new_prefixes(&rows.distinct_prefixes));
+        let (topic, first_seq, time_micros) = (frame.topic, frame.first_seq, frame.time_micros);
+        let placed = PlacedRows { topic, first_seq, time_micros, rows };
+        self.push(head, frame, effect, Some((placed, permit)));
+        first_seq
+    }
+
+    /// Begins a topic, which the head does not have.
+    pub(crate) fn create(&mut self, head: &mut LaneState, tenant: TenantName, shape: Arc<Shape>) {
+        let def = shape.def();
+        let record = TopicRecord { tenant: tenant.clone(), definition: def.as_ref().clone() };
+        let frame = Frame::record(FrameKind::TopicCreated, def.tenant, def.id, record.encode());
+        self.push(head, frame, Effect::Created { tenant, shape }, None);
+    }
+
+    /// Ends a topic, which the head has.
+    pub(crate) fn drop_topic(&mut self, head: &mut LaneState, topic: TopicId) {
+        let tenant = head.topics[&topic].shape().def().tenant;
+        let frame = Frame::record(FrameKind::TopicDropped, tenant, topic, Payload::new(Vec::new()));
+        self.push(head, frame, Effect::Dropped { topic }, None);
+    }
+
+    fn push(&mut self, head: &mut LaneState, frame: Frame, effect: Effect, rows: Option<(PlacedRows, Option<Permit>)>) {
+        head.apply(&effect).expect("the effect was made from this very state");
+        self.bytes += frame.encoded_bytes();
+        self.since.get_or_insert_with(Instant::now);
+        self.frames.push(frame);
+        self.entries.push(Entry { effect, rows });
+    }
+}
+
+fn admissible(head: &LaneState, part: &Part) -> Result<()> {
+    let def = part.shape.def();
+    let Some(topic) = head.topics.get(&def.id) else {
+        return Err(topic_gone(&def.id, def.name.as_str()));
+    };
+    match topic.shape_of(def.version) {
+        Some(_) => Ok(()),
+        None => {
+            let message = format!("topic {} no longer takes schema version {}: open it anew", def.name, def.version);
+            Err(IngestError::new(ErrorKind::Conflict, message))
+        }
+    }
+}
+
+fn topic_gone(id: &TopicId, name: &str) -> IngestError {
+    IngestError::new(ErrorKind::NotFound, format!("topic {name} ({id}) was dropped"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,442 @@
+//! The task that owns a lane (P2): takes commands, assigns seqs, groups, puts several segments at once, and answers in slot order.
+//!
+//! Segment 7 may land before segment 6. It counts only once 6 is this owner's too: until then its rows are invisible and its producers wait, for
+//! if this process dies now, the next owner may find slot 6 empty, seal the epoch there, and 7 never happened.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemas::{Epoch, ErrorKind, TopicId, Watermark};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::group::{Entry, Group, Waiter};
+use super::put::{Landing, put};
+use super::{Answer, Command, Core};
+use crate::error::{IngestError, Result};
+use crate::lane::floor::Indexed;
+use crate::lane::root::{RootRegister, fenced, read};
+use crate::lane::state::{Effect, LaneState};
+use crate::lane::trim::Trim;
+use crate::lane::{Position, segment_path};
+use crate::wal::{Place, TopicEnd, segment};
+
+/// Segments since the last checkpoint at which a new one is due even if they are small: reading one back costs a request.
+const CHECKPOINT_SEGMENTS: usize = 4096;
+/// How long a checkpoint that failed waits before the next attempt.
+const TRIM_PAUSE: Duration = Duration::from_secs(1);
+/// How often an owner looks whether it still is one. Nothing rests on it: it lets an idle server say sooner that it was fenced.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a lane begins with.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) register: RootRegister,
+    pub(super) at: Position,
+    pub(super) state: LaneState,
+    pub(super) index: Vec<Indexed>,
+    /// Watermarks that the flusher moved.
+    pub(super) moved: mpsc::Receiver<(TopicId, Watermark)>,
+}
+
+/// An open lane. Ends with the first thing that puts its ownership in doubt.
+#[derive(Debug)]
+pub(super) struct Lane {
+    core: Arc<Core>,
+    /// With the trim that is under way, if there is one.
+    register: Option<RootRegister>,
+    /// With everything that was assigned: what the next append is judged by.
+    head: LaneState,
+    /// With everything that was decided: what readers see and checkpoints say.
+    decided: LaneState,
+    /// Where the next segment goes.
+    next: Position,
+    /// Everything before is decided.
+    decided_at: Position,
+    /// Decided segments from the floor on.
+    index: Vec<Indexed>,
+    since_checkpoint: Written,
+    group: Group,
+    in_flight: VecDeque<InFlight>,
+    trim: Option<JoinHandle<(RootRegister, Result<usize>)>>,
+    trim_not_before: Instant,
+    moved: mpsc::Receiver<(TopicId, Watermark)>,
+    /// Ends when the root shows another epoch.
+    watch: JoinHandle<IngestError>,
+    closing: Option<Closing>,
+}
+
+/// How much went into the log.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    bytes: usize,
+    segments: usize,
+}
+
+/// A segment that may have landed.
+#[derive(Debug)]
+struct InFlight {
+    put: JoinHandle<Landing>,
+    at: Position,
+    after: Position,
+    bytes: usize,
+    topics: Vec<TopicEnd>,
+    entries: Vec<Entry>,
+    waiters: Vec<Waiter>,
+    begun: Instant,
+}
+
+/// On the way out.
+#[derive(Debug)]
+struct Closing {
+    answer: Option<Answer<()>>,
+    has_trimmed: bool,
+}
+
+impl Lane {
+    pub(super) fn new(core: Arc<Core>, opened: Opened) -> Self {
+        let Opened { register, at, state, index, moved } = opened;
+        let watch = tokio::spawn(watch_root(Arc::clone(&core), at.epoch));
+        let bytes = index.iter().map(|segment| segment.bytes).sum();
+        let since_checkpoint = Written { bytes, segments: index.len() };
+        metrics::gauge!("firn_lane_epoch").set(at.epoch.0 as f64);
+        Self {
+            core,
+            register: Some(register),
+            head: state.clone(),
+            decided: state,
+            next: at,
+            decided_at: at,
+            index,
+            since_checkpoint,
+            group: Group::default(),
+            in_flight: VecDeque::new(),
+            trim: None,
+            trim_not_before: Instant::now(),
+            moved,
+            watch,
+            closing: None,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.next.epoch
+    }
+
+    /// Serves until told to close. Errors: why this owner had to stop; everybody who waited has been answered.
+    pub(super) async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<()> {
+        let ended = self.run(commands).await;
+        if let Err(reason) = &ended {
+            self.abandon(reason);
+        }
+        ended
+    }
+
+    async fn run(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<()> {
+        loop {
+            while self.may_put() {
+                self.put_group();
+            }
+            self.trim_if_due();
+            if self.is_closed() {
+                return Ok(());
+            }
+            let lingers_until = self.lingers_until();
+            tokio::select! {
+                biased;
+                landed = landing(&mut self.in_flight) => self.landed(landed).await?,
+                Some((topic, watermark)) = self.moved.recv() => self.moved_to(topic, watermark),
+                trimmed = outcome(&mut self.trim) => self.trimmed(trimmed)?,
+                Ok(fenced) = &mut self.watch => return Err(fenced),
+                command = commands.recv(), if self.has_room() => self.take_all(command, commands),
+                () = sleep_until(lingers_until.unwrap_or_else(Instant::now)), if lingers_until.is_some() => {}
+            }
+        }
+    }
+
+    /// Room for another command: a full group waits for a put to end, and everybody else with it.
+    fn has_room(&self) -> bool {
+        self.closing.is_none() && self.group.bytes < self.core.group_bytes()
+    }
+
+    /// Takes a command, and whatever else is waiting, so that it rides in the same segment.
+    fn take_all(&mut self, first: Option<Command>, commands: &mut mpsc::Receiver<Command>) {
+        let Some(first) = first else {
+            self.closing = Some(Closing { answer: None, has_trimmed: false });
+            return;
+        };
+        self.take(first);
+        while self.has_room()
+            && let Ok(command) = commands.try_recv()
+        {
+            self.take(command);
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Append(append) => {
+                let now = self.core.parts.env.now_micros();
+                self.group.append(&mut self.head, append, now);
+            }
+            Command::Create { tenant, shape, answer } => {
+                if !self.head.topics.contains_key(&shape.def().id) {
+                    self.group.create(&mut self.head, tenant, shape);
+                }
+                self.answer_in_order(answer);
+            }
+            Command::Drop { topic, answer } => {
+                if self.head.topics.contains_key(&topic) {
+                    self.group.drop_topic(&mut self.head, topic);
+                }
+                self.answer_in_order(answer);
+            }
+            Command::Followed { topic } => {
+                for state in [&mut self.head, &mut self.decided] {
+                    state.dropped.remove(&topic);
+                    if let Some(topic) = state.topics.get_mut(&topic) {
+                        topic.confirmed = true;
+                    }
+                }
+            }
+            Command::Settle { answer } => self.answer_in_order(answer),
+            Command::Close { answer } => self.closing = Some(Closing { answer: Some(answer), has_trimmed: false }),
+        }
+    }
+
+    /// Answers once everything taken so far is decided: what an answer rests on must be durable.
+    fn answer_in_order(&mut self, answer: Answer<()>) {
+        let waiter = Waiter::Other(answer);
+        match self.in_flight.back_mut() {
+            _ if !self.group.is_empty() => self.group.waiters.push(waiter),
+            Some(last) => last.waiters.push(waiter),
+            None => waiter.succeed(),
+        }
+    }
+
+    fn may_put(&self) -> bool {
+        let has_company = self.closing.is_some() || self.lingers_until().is_none_or(|until| until <= Instant::now());
+        !self.group.is_empty() && has_company && self.in_flight.len() < self.core.parts.settings.puts_in_flight_max.max(1)
+    }
+
+    /// Until when the group waits for company, if it does.
+    fn lingers_until(&self) -> Option<Instant> {
+        let linger = self.core.linger();
+        let waits = !linger.is_zero() && self.group.bytes < self.core.group_bytes();
+        let may_go = self.in_flight.len() < self.core.parts.settings.puts_in_flight_max.max(1);
+        self.group.since.filter(|_| waits && may_go).map(|since| since + linger)
+    }
+
+    fn put_group(&mut self) {
+        let Group { frames, entries, waiters, .. } = std::mem::take(&mut self.group);
+        let (lane, at, parts) = (self.core.lane, self.next, &self.core.parts);
+        let place = Place { lane, epoch: at.epoch, slot: at.slot, predecessor: at.hash };
+        let segment = segment::encode(place, parts.env.nonce(), &frames);
+        let after = Position { epoch: at.epoch, slot: at.slot.next(), hash: segment.link };
+        let limit = Duration::from_millis(parts.settings.put_deadline_ms);
+        let (bytes, topics) = (segment.bytes.len(), segment.topics);
+        let path = segment_path(lane, at.epoch, at.slot);
+        let put = tokio::spawn(put(parts.store.clone(), path, segment.bytes, limit));
+        self.next = after;
+        self.in_flight.push_back(InFlight { put, at, after, bytes, topics, entries, waiters, begun: Instant::now() });
+        metrics::gauge!("firn_puts_in_flight").set(self.in_flight.len() as f64);
+    }
+
+    /// The oldest put has an answer.
+    async fn landed(&mut self, landing: Result<Landing, JoinError>) -> Result<()> {
+        match landing {
+            Ok(Landing::Mine) => {
+                let segment = self.in_flight.pop_front().expect("it has just landed");
+                self.decide(segment);
+                Ok(())
+            }
+            Ok(Landing::Others) => Err(self.stolen().await),
+            Ok(Landing::Unknown(error)) => Err(error),
+            Err(error) => Err(IngestError::new(ErrorKind::Indeterminate, format!("a put ended badly: {error}"))),
+        }
+    }
+
+    /// A segment is this owner's, as are all before it: its rows become visible, then its producers are answered.
+    fn decide(&mut self, segment: InFlight) {
+        let InFlight { at, after, bytes, topics, entries, waiters, begun, .. } = segment;
+        metrics::histogram!("firn_put_seconds").record(begun.elapsed().as_secs_f64());
+        metrics::counter!("firn_log_bytes_total").increment(bytes as u64);
+        metrics::counter!("firn_appends_total").increment(waiters.len() as u64);
+        metrics::gauge!("firn_puts_in_flight").set(self.in_flight.len() as f64);
+        for entry in entries {
+            self.make_visible(entry);
+        }
+        self.decided_at = after;
+        self.index.push(Indexed { at, bytes, topics, is_seal: false });
+        self.since_checkpoint.bytes += bytes;
+        self.since_checkpoint.segments += 1;
+        waiters.into_iter().for_each(Waiter::succeed);
+    }
+
+    fn make_visible(&mut self, Entry { effect, rows }: Entry) {
+        self.decided.apply(&effect).expect("the head has applied it already, in this order");
+        let tails = &self.core.tails;
+        match &effect {
+            Effect::Created { shape, .. } => tails.add_topic(Arc::clone(shape.def()), schemas::Seq::FIRST),
+            Effect::Dropped { topic } => tails.drop_topic(topic),
+            Effect::Changed { shape } => tails.add_topic(Arc::clone(shape.def()), shape_end(&self.decided, shape.def().id)),
+            Effect::Appended { .. } => {}
+        }
+        if let Some((mut placed, permit)) = rows {
+            let topic = &self.decided.topics[&placed.topic];
+            placed.rows.share_prefixes(&|prefix| topic.admits(prefix), topic.shape().def().name.as_str());
+            metrics::counter!("firn_events_total").increment(placed.rows.len() as u64);
+            tails.push(&placed.topic, placed.rows.seal(placed.first_seq, placed.time_micros), permit);
+        }
+    }
+
+    fn moved_to(&mut self, topic: TopicId, watermark: Watermark) {
+        for state in [&mut self.head, &mut self.decided] {
+            if let Some(topic) = state.topics.get_mut(&topic) {
+                topic.watermark = topic.watermark.max(watermark);
+            }
+        }
+    }
+
+    /// Starts writing a checkpoint and moving the floor if enough was written, or if this is the end.
+    fn trim_if_due(&mut self) {
+        let Written { bytes, segments } = self.since_checkpoint;
+        let is_last = self.is_drained() && self.closing.as_ref().is_some_and(|closing| !closing.has_trimmed);
+        let is_due = (bytes as u64 >= self.core.parts.settings.checkpoint_bytes || segments >= CHECKPOINT_SEGMENTS)
+            && Instant::now() >= self.trim_not_before;
+        if self.trim.is_some() || !(is_last || is_due) {
+            return;
+        }
+        if let Some(closing) = self.closing.as_mut().filter(|_| is_last) {
+            closing.has_trimmed = true;
+            // Nothing was written, and nothing that was flushed is still in the log: the last checkpoint says it all.
+            if segments == 0 && self.index.is_empty() {
+                return;
+            }
+        }
+        while let Ok((topic, watermark)) = self.moved.try_recv() {
+            self.moved_to(topic, watermark);
+        }
+        let Some(register) = self.register.take() else { return };
+        let parts = &self.core.parts;
+        let trim = Trim {
+            store: parts.store.clone(),
+            env: parts.env.clone(),
+            tables: parts.tables.clone(),
+            register,
+            state: self.decided.clone(),
+            at: self.decided_at,
+            index: self.index.clone(),
+        };
+        self.since_checkpoint = Written::default();
+        self.trim = Some(tokio::spawn(trim.run()));
+    }
+
+    fn trimmed(&mut self, trimmed: Result<(RootRegister, Result<usize>), JoinError>) -> Result<()> {
+        self.trim = None;
+        let (register, passed) =
+            trimmed.map_err(|error| IngestError::new(ErrorKind::Unavailable, format!("a checkpoint ended badly: {error}")))?;
+        self.register = Some(register);
+        match passed {
+            Ok(passed) => drop(self.index.drain(..passed)),
+            Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "the checkpoint was not written; trying again soon");
+                self.trim_not_before = Instant::now() + TRIM_PAUSE;
+                let bytes = self.index.iter().map(|segment| segment.bytes).sum();
+                self.since_checkpoint = Written { bytes, segments: self.index.len() };
+            }
+        }
+        Ok(())
+    }
+
+    /// Another's segment stands where this owner's should: who is it?
+    async fn stolen(&self) -> IngestError {
+        let lane = self.core.lane;
+        match read(&self.core.parts.store, lane).await {
+            Ok(Some((root, _))) if root.epoch != self.next.epoch => fenced(lane, root.epoch),
+            Ok(_) => {
+                let message = format!("lane {lane}: a slot of epoch {} holds another's segment", self.next.epoch);
+                IngestError::new(ErrorKind::Indeterminate, message)
+            }
+            Err(error) => error,
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.group.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// True, and whoever asked knows it, once there is nothing left to do.
+    fn is_closed(&mut self) -> bool {
+        let is_done = self.is_drained() && self.trim.is_none();
+        let Some(closing) = self.closing.take_if(|closing| is_done && closing.has_trimmed) else { return false };
+        if let Some(answer) = closing.answer {
+            Waiter::Other(answer).succeed();
+        }
+        true
+    }
+
+    /// Answers everybody: what is in flight may have happened, what was not put has not.
+    fn abandon(&mut self, reason: &IngestError) {
+        let perhaps = IngestError::new(ErrorKind::Indeterminate, format!("it may have been appended: {reason}"));
+        let not = not_appended(reason);
+        for segment in self.in_flight.drain(..) {
+            segment.put.abort();
+            segment.waiters.into_iter().for_each(|waiter| waiter.fail(&perhaps));
+        }
+        std::mem::take(&mut self.group).waiters.into_iter().for_each(|waiter| waiter.fail(&not));
+        if let Some(answer) = self.closing.take().and_then(|closing| closing.answer) {
+            Waiter::Other(answer).fail(&not);
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.watch.abort();
+        self.in_flight.iter().for_each(|segment| segment.put.abort());
+        if let Some(trim) = &self.trim {
+            trim.abort();
+        }
+    }
+}
+
+/// What is answered to those whose command this owner has not acted on.
+pub(super) fn not_appended(reason: &IngestError) -> IngestError {
+    let kind = if reason.kind() == ErrorKind::Fenced { ErrorKind::Fenced } else { ErrorKind::Unavailable };
+    IngestError::new(kind, format!("nothing was appended: {reason}"))
+}
+
+fn shape_end(state: &LaneState, topic: TopicId) -> schemas::Seq {
+    state.topics[&topic].next_seq
+}
+
+async fn landing(in_flight: &mut VecDeque<InFlight>) -> Result<Landing, JoinError> {
+    match in_flight.front_mut() {
+        Some(oldest) => (&mut oldest.put).await,
+        None => pending().await,
+    }
+}
+
+async fn outcome<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => pending().await,
+    }
+}
+
+/// Returns when the root shows another epoch.
+async fn watch_root(core: Arc<Core>, epoch: Epoch) -> IngestError {
+    loop {
+        sleep(LOOK_INTERVAL).await;
+        match read(&core.parts.store, core.lane).await {
+            Ok(Some((root, _))) if root.epoch != epoch => return fenced(core.lane, root.epoch),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the lane's root cannot be read"),
+        }
+    }
+}
