@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// Memory that all queries together may reserve before they spill, bytes.
     pub memory_bytes: usize,
+    /// Arrow bytes of a seq range that a whole-topic replay puts into order in memory; a wider one goes by way of the spill folder. Up to two at once.
+    pub range_bytes_max: usize,
     /// Where queries spill to; the system's temporary folder if absent.
     pub spill_dir: Option<std::path::PathBuf>,
     /// Largest spill, bytes.
@@ -24,6 +26,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             memory_bytes: 256 << 20,
+            range_bytes_max: 96 << 20,
             spill_dir: None,
             spill_bytes_max: 16 << 30,
             deadline_ms: 600_000,

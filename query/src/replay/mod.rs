@@ -1,0 +1,90 @@
+//! Replay: what was asked for, and the ways to answer it.
+
+mod feed;
+mod groups;
+mod key;
+mod piece;
+mod spill;
+mod table;
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemas::{ErrorKind, Seq, TenantName, TopicName};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::feed::{Feed, dropped};
+pub(crate) use self::groups::groups;
+
+use self::key::KeyReplay;
+use crate::engine::BatchStream;
+use crate::error::{QueryError, Result};
+use crate::reader::Reader;
+use crate::shape::Shape;
+use crate::stream::produce;
+
+/// What to replay. The body of the `replay` ticket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// Of this topic.
+    pub topic: TopicName,
+    /// Only this key; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// First seq, inclusive; 1 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<i64>,
+    /// Seq to stop before, exclusive; the topic's end at the call if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<i64>,
+    /// Only these columns, in this order; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
+    /// Only rows for which this SQL expression is true.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+}
+
+/// Answers a replay: events that are acknowledged at the call, in seq order.
+///
+/// Errors: `NotFound` for an unknown topic or column; `Invalid` for a condition that does not compile or seqs that are none; in the stream also
+/// `Overloaded` (memory or spill used up), `Unavailable` (deadline, store away), `Corrupt`.
+pub(crate) async fn run(reader: &Reader, tenant: &TenantName, replay: Replay) -> Result<BatchStream> {
+    let def = reader.topic(tenant, &replay.topic)?;
+    let shape = Shape::new(def.event_schema(), replay.columns.as_deref(), replay.filter.as_deref(), None)?;
+    let view = reader.view(&def).await?;
+    let seqs = seqs(replay.from, replay.to, view.end())?;
+    let output = Arc::clone(shape.output());
+    let reader = reader.clone();
+    Ok(match replay.key {
+        Some(key) => produce(output, move |out| {
+            let deadline_ms = reader.settings.deadline_ms;
+            in_time(deadline_ms, KeyReplay { reader, shape, key, seqs }.run(view, out))
+        }),
+        // No deadline: it moves from snapshot to snapshot, and holds none for long.
+        None => produce(output, move |out| async move {
+            drop(view);
+            Feed::new(reader, def, Arc::new(shape), seqs.start).run_to(Some(seqs.end), &out).await
+        }),
+    })
+}
+
+/// The seqs asked for, cut at the topic's `end`. Errors: `Invalid` below 1.
+fn seqs(from: Option<i64>, to: Option<i64>, end: Seq) -> Result<Range<Seq>> {
+    if let Some(below) = from.into_iter().chain(to).find(|seq| *seq < 1) {
+        return Err(QueryError::new(ErrorKind::Invalid, format!("from, to: expected seqs from 1 on, found {below}")));
+    }
+    Ok(from.map_or(Seq::FIRST, Seq)..to.map_or(end, |to| end.min(Seq(to))))
+}
+
+async fn in_time(deadline_ms: u64, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let late =
+        |_| QueryError::new(ErrorKind::Unavailable, format!("replay: not done within deadline_ms = {deadline_ms}"));
+    tokio::time::timeout(Duration::from_millis(deadline_ms), work).await.map_err(late)?
+}
+
+#[cfg(test)]
+mod tests;
