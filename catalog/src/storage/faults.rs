@@ -18,9 +18,12 @@ use object_store::{
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+use super::{Location, Store};
+use crate::env::Env;
+
 /// What befalls one put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Nothing: the store's own answer.
     None,
     /// It fails, and nothing happens.
@@ -46,6 +49,11 @@ pub(super) enum Breach {
     LateSwap,
     /// Does not look at it.
     NoCondition,
+}
+
+/// A store over objects that meet these faults, and that tries a conditional write for `deadline`.
+pub(crate) fn store(plan: impl IntoIterator<Item = Fault>, deadline: Duration) -> Store {
+    Store::over(Arc::new(Faulty::new(plan)), Location::s3("bucket", &Path::from("root")), deadline, Env::system())
 }
 
 /// A store in memory. Each put takes the next fault of the plan; when the plan is at its end, nothing fails any more.

@@ -3,7 +3,7 @@
 pub mod conformance;
 
 #[cfg(test)]
-mod faults;
+pub(crate) mod faults;
 mod format;
 mod iceberg_io;
 mod local;

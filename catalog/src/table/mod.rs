@@ -31,8 +31,8 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 use iceberg::io::FileIO;
 use iceberg::spec::{ManifestEntryRef, ManifestFile, TableMetadata};
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutMode, PutPayload};
 use parking_lot::RwLock;
 use schemas::{ErrorKind, TenantName, TopicDef, TopicId};
 
@@ -44,7 +44,7 @@ pub use state::TableState;
 
 use crate::env::Env;
 use crate::error::{CatalogError, Result};
-use crate::storage::{Store, Swap};
+use crate::storage::{Creation, Store, Swap};
 use create::first_metadata;
 use pointer::{Pinned, Pointer};
 
@@ -249,12 +249,15 @@ impl Shared {
         read.await.map_err(|error| object_error(uri, error))
     }
 
-    /// Puts an object that nobody else can put: its name holds an identity of this attempt alone, so that one which exists is this attempt's.
+    /// Creates an object once (P0). Its name holds an identity of this attempt alone, so that nobody else's can be there.
     async fn create(&self, uri: &str, bytes: Bytes) -> Result<()> {
-        let path = self.store.path(uri)?;
-        match self.store.objects().put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Create.into()).await {
-            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
-            Err(error) => Err(object_error(uri, error)),
+        match self.store.create_segment(&self.store.path(uri)?, bytes).await? {
+            Creation::Mine => Ok(()),
+            Creation::Others(_) => {
+                let message =
+                    format!("{uri} should be new, but other bytes are there: an identity was given out twice");
+                Err(CatalogError::new(ErrorKind::Internal, message))
+            }
         }
     }
 

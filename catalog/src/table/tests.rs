@@ -1,3 +1,7 @@
+mod faults;
+mod foreign;
+mod kinds;
+
 use std::fs::File;
 use std::sync::Arc;
 
@@ -161,31 +165,6 @@ async fn a_topic_made_again_under_the_same_name_has_another_table() {
     tables.load(&new).await.unwrap();
     let error = flush(&stale, &old, 2, &[events(&old, 2, &[("a", "eu")])]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-}
-
-#[tokio::test]
-async fn a_table_that_was_rolled_back_stops_its_topic() {
-    let folder = tempdir().unwrap();
-    let (def, tables) = (orders(), open(folder.path()).await);
-    tables.ensure(&tenant(), &def).await.unwrap();
-    let first = flush(&tables, &def, 1, &[events(&def, 1, &[("a", "eu")])]).await.unwrap();
-    let second = flush(&tables, &def, 2, &[events(&def, 2, &[("a", "eu")])]).await.unwrap();
-
-    let reference = iceberg::spec::SnapshotReference {
-        snapshot_id: first.snapshot_id().unwrap(),
-        retention: iceberg::spec::SnapshotRetention::branch(None, None, None),
-    };
-    let builder = second.metadata().as_ref().clone().into_builder(Some(second.metadata_uri().to_owned()));
-    let rolled_back = builder.set_ref("main", reference).unwrap().build().unwrap().metadata;
-    let uri = format!("{}/metadata/99999-back.metadata.json", rolled_back.location());
-    tables.shared.create(&uri, serde_json::to_vec(&rolled_back).unwrap().into()).await.unwrap();
-    let pointer = Pointer::next(Some(&second.pinned().pointer), def.id, Some(uri), "by hand".into());
-    let path = Pointer::path(&tenant(), &def.name);
-    tables.shared.store.swap_register(&path, Some(&second.pinned().tag), pointer.encode()).await.unwrap();
-
-    let error = flush(&tables, &def, 3, &[events(&def, 3, &[("a", "eu")])]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert!(error.to_string().contains("rolled back"), "{error}");
 }
 
 #[tokio::test]
