@@ -40,7 +40,7 @@ pub(super) fn decide(
 fn urgency_percent(load: &TopicLoad, oldest_micros: i64, now_micros: i64, settings: &Settings) -> u64 {
     let interval_ms = load.def.flush.interval_ms.unwrap_or(settings.flush_interval_ms);
     let bytes_max = load.def.flush.bytes.unwrap_or(settings.flush_bytes);
-    let percent = |part: u64, whole: u64| if whole == 0 { 100 } else { part.saturating_mul(100) / whole };
+    let percent = |part: u64, whole: u64| part.saturating_mul(100).checked_div(whole).unwrap_or(100);
     let by_age = match u64::try_from(now_micros.saturating_sub(oldest_micros)) {
         Ok(age_micros) => percent(age_micros, interval_ms.saturating_mul(1_000)),
         Err(_) => 100,

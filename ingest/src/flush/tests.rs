@@ -9,7 +9,7 @@ use crate::testing::{orders, topic, valid_orders};
 
 /// A store in a folder with tails, tables and a flusher over them, as the engine builds them.
 struct House {
-    _folder: TempDir,
+    folder: TempDir,
     tails: Tails,
     tables: Tables,
     flusher: Flusher,
@@ -39,7 +39,7 @@ impl House {
             epoch: Epoch(1),
             moved: sender,
         });
-        Self { _folder: folder, tails, tables, flusher, moved }
+        Self { folder, tails, tables, flusher, moved }
     }
 
     async fn add(&self, def: &Arc<TopicDef>) {
@@ -138,6 +138,24 @@ async fn a_topic_whose_table_is_gone_stops_alone_and_says_why() {
     house.flusher.flush_now(Some(good.id)).await.unwrap();
     assert_eq!(house.watermark(&good).await, 11);
     assert!(house.tails.stopped(&good.id).is_none());
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_for_a_while_only_delays_the_flush() {
+    let house = House::idle().await;
+    let def = orders(7);
+    house.add(&def).await;
+    house.push(&def, 1, 10);
+    // A file where the folder of data files is to be.
+    let topic = house.folder.path().join("warehouse").join(def.tenant.to_string()).join(def.id.to_string());
+    std::fs::write(topic.join("data"), b"in the way").unwrap();
+    let error = house.flusher.flush_now(Some(def.id)).await.unwrap_err();
+    assert!(error.kind().is_retryable(), "{error}");
+    assert!(house.tails.stopped(&def.id).is_none());
+    house.push(&def, 11, 10);
+    std::fs::remove_file(topic.join("data")).unwrap();
+    house.flusher.flush_now(Some(def.id)).await.unwrap();
+    assert_eq!(house.watermark(&def).await, 21);
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ impl Converter {
     ) -> Result<Option<ArrayRef>, SchemaError> {
         let fault = |error: ArrowError| place.error(error.to_string());
         let array = scalar::plain(array).map_err(fault)?;
+        let complete = self.is_complete(&array, field, place);
         let converted = match (&field.kind, array.data_type()) {
             (kind, DataType::Null) => {
                 self.charge_width(&kind.arrow_type(), array.len())?;
@@ -106,7 +107,10 @@ impl Converter {
             _ => self.scalars(&array, field, place)?,
         };
         match converted {
-            Some(array) if field.required && array.null_count() > 0 => self.required(array, field, place),
+            _ if !complete => Ok(None),
+            Some(array) if field.required && array.null_count() > 0 => {
+                self.without_nulls(array, field, place).map(Some)
+            }
             converted => Ok(converted),
         }
     }
@@ -205,32 +209,36 @@ impl Converter {
         finish(Some(made), place)
     }
 
-    /// A required column has nulls: the default stands in for them, or the rows that show them are at fault.
-    fn required(
-        &mut self,
-        array: ArrayRef,
-        field: &PayloadField,
-        place: &Place<'_>,
-    ) -> Result<Option<ArrayRef>, SchemaError> {
-        let fault = |error: ArrowError| place.error(error.to_string());
-        if let Some(default) = fill::default_row(field) {
-            self.charge(&default, array.len())?;
-            return zip(&is_null(&array).map_err(fault)?, &Scalar::new(default), &array).map_err(fault).map(Some);
-        }
-        let mut visible = false;
-        for slot in (0..array.len()).filter(|slot| array.is_null(*slot)) {
+    /// False if a required column shows a null and has no default to stand in for it.
+    fn is_complete(&mut self, array: &ArrayRef, field: &PayloadField, place: &Place<'_>) -> bool {
+        let nulls = array.logical_nulls().filter(|nulls| field.required && nulls.null_count() > 0);
+        let Some(nulls) = nulls.filter(|_| fill::default_row(field).is_none()) else { return true };
+        let mut complete = true;
+        for slot in (0..array.len()).filter(|slot| nulls.is_null(*slot)) {
             if let Some(row) = place.row_of(slot) {
-                visible = true;
+                complete = false;
                 let kind = || scalar::expected(&field.kind);
                 self.faults.add(row, || format!("column {place}: expected {}, found null", kind()));
             }
         }
-        if visible {
-            return Ok(None);
+        complete
+    }
+
+    /// A required column whose nulls the default stands in for, or nobody sees.
+    fn without_nulls(
+        &mut self,
+        array: ArrayRef,
+        field: &PayloadField,
+        place: &Place<'_>,
+    ) -> Result<ArrayRef, SchemaError> {
+        let fault = |error: ArrowError| place.error(error.to_string());
+        if let Some(default) = fill::default_row(field) {
+            self.charge(&default, array.len())?;
+            return zip(&is_null(&array).map_err(fault)?, &Scalar::new(default), &array).map_err(fault);
         }
-        // Nobody sees these nulls, and whatever stands in their place; Arrow does not allow them in a required column.
+        // Whatever stands in the place of a null that nobody sees; Arrow does not allow it to be null in a required column.
         let data = array.to_data().into_builder().nulls(None).build().map_err(fault)?;
-        Ok(Some(make_array(data)))
+        Ok(make_array(data))
     }
 
     fn charge(&mut self, row: &ArrayRef, times: usize) -> Result<(), SchemaError> {

@@ -97,8 +97,9 @@ fn scalar(kind: &PayloadType, json: &Value) -> Option<Result<ArrayRef, String>> 
         PayloadType::Binary => Arc::new(BinaryArray::from(vec![bytes(json)?.as_slice()])),
         PayloadType::Decimal { precision, scale } => {
             let values = Decimal128Array::from(vec![unscaled(&bytes(json)?)?]);
+            let values = values.with_precision_and_scale(*precision, *scale).ok()?;
             values.validate_decimal_precision(*precision).ok()?;
-            Arc::new(values.with_precision_and_scale(*precision, *scale).ok()?)
+            Arc::new(values)
         }
         PayloadType::Struct(_) | PayloadType::List(_) | PayloadType::Map { .. } => return None,
     };

@@ -23,14 +23,14 @@ use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 use schemas::check::CheckCompiler;
-use schemas::{SchemaError, TopicDef};
+use schemas::{ErrorKind, SchemaError, TopicDef};
 
 pub(crate) use self::dead::spec as dead_letter_spec;
 
 use self::checks::Checks;
 use self::place::Faults;
 use crate::engine::Refusal;
-use crate::error::Result;
+use crate::error::{IngestError, Result};
 use crate::rows::{Shape, ValidRows};
 
 /// Checks batches against one topic. Made once a schema version; shared by all producers.
@@ -65,34 +65,21 @@ impl Validator {
     /// Errors: `Invalid` for a batch whose columns cannot be the topic's or that is over a limit; nothing of it is accepted then.
     pub(crate) fn validate(&self, batch: &RecordBatch) -> Result<Validated> {
         size::check_batch(batch)?;
-        let (body, faults) = body::convert(&self.shape, batch)?;
-        let mut refused = faults.into_reasons();
-        let (body, rows) = match body {
-            Some(body) => (body, None),
-            None => {
-                let (some, rows) = without(batch, |row| refused.contains_key(&row))?;
-                (self.convert_clean(&some)?, Some(rows))
+        let mut sieve = Sieve::default();
+        let mut rest = batch.clone();
+        // Mostly one round; a value that cannot be read hides from the first what else is wrong with its column.
+        let body = loop {
+            let (body, faults) = body::convert(&self.shape, &rest)?;
+            match body {
+                Some(body) => break body,
+                None => rest = sieve.refuse(&rest, faults)?,
             }
         };
         let (mut good, faults) = self.derive(body)?;
         if !faults.is_empty() {
-            let (body, _) = without(&good.body, |row| faults.contains(row))?;
-            good = ValidRows::derive(&self.shape, body)?;
-            let original = |row: usize| rows.as_ref().map_or(row, |rows| rows[row]);
-            refused.extend(faults.into_reasons().into_iter().map(|(row, reason)| (original(row), reason)));
+            good = ValidRows::derive(&self.shape, sieve.refuse(&good.body, faults)?)?;
         }
-        Ok(Validated { good: Some(good).filter(|rows| rows.len() > 0), refused: refusals(refused) })
-    }
-
-    /// Converts rows that were found without fault.
-    fn convert_clean(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        match body::convert(&self.shape, batch)? {
-            (Some(body), _) => Ok(body),
-            (None, faults) => {
-                let reason = faults.into_reasons().into_values().next().unwrap_or_default();
-                Err(SchemaError::Batch(format!("rows that fit no longer do: {reason}")).into())
-            }
-        }
+        Ok(Validated { good: Some(good).filter(|rows| rows.len() > 0), refused: sieve.into_refusals() })
     }
 
     /// Derives keys and paths and asks the checks.
@@ -120,19 +107,33 @@ impl Validator {
     }
 }
 
-/// The rows that are not bad, and their numbers.
-fn without(batch: &RecordBatch, is_bad: impl Fn(usize) -> bool) -> Result<(RecordBatch, Vec<usize>)> {
-    let rows: Vec<_> = (0..batch.num_rows()).filter(|row| !is_bad(*row)).collect();
-    let mut keep = vec![false; batch.num_rows()];
-    for row in &rows {
-        keep[*row] = true;
-    }
-    let kept = filter_record_batch(batch, &BooleanArray::from(keep));
-    Ok((kept.map_err(|error| SchemaError::Batch(error.to_string()))?, rows))
+/// What was refused of a batch so far, and which rows are left.
+#[derive(Debug, Default)]
+struct Sieve {
+    refused: BTreeMap<usize, String>,
+    /// Numbers in the batch as it was sent of the rows that are left; `None` while all are.
+    left: Option<Vec<usize>>,
 }
 
-fn refusals(reasons: BTreeMap<usize, String>) -> Vec<Refusal> {
-    reasons.into_iter().map(|(row, reason)| Refusal { row: row as u64, reason }).collect()
+impl Sieve {
+    /// Takes the faulty rows, of which there is one at least, out of `batch`, the rows that are left.
+    fn refuse(&mut self, batch: &RecordBatch, faults: Faults) -> Result<RecordBatch> {
+        if faults.is_empty() {
+            let message = "validation: expected a fault for what does not fit, found none";
+            return Err(IngestError::new(ErrorKind::Internal, message));
+        }
+        let number = |row: usize| self.left.as_ref().map_or(row, |left| left[row]);
+        let keep: Vec<bool> = (0..batch.num_rows()).map(|row| !faults.contains(row)).collect();
+        let left = (0..batch.num_rows()).filter(|row| keep[*row]).map(number).collect();
+        self.refused.extend(faults.into_reasons().into_iter().map(|(row, reason)| (number(row), reason)));
+        self.left = Some(left);
+        Ok(filter_record_batch(batch, &BooleanArray::from(keep))
+            .map_err(|error| SchemaError::Batch(error.to_string()))?)
+    }
+
+    fn into_refusals(self) -> Vec<Refusal> {
+        self.refused.into_iter().map(|(row, reason)| Refusal { row: row as u64, reason }).collect()
+    }
 }
 
 #[cfg(test)]
