@@ -71,11 +71,6 @@ impl Shape {
         &self.def
     }
 
-    /// The schema of a whole event.
-    pub(crate) fn event_schema(&self) -> &SchemaRef {
-        &self.event
-    }
-
     /// The schema of a body, with or without `_kind` and `_headers`.
     pub(crate) fn body_schema(&self, has_kind: bool, has_headers: bool) -> &SchemaRef {
         &self.bodies[usize::from(has_kind)][usize::from(has_headers)]
