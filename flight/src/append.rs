@@ -101,7 +101,7 @@ pub(crate) async fn open(
     let (submitted, receipts) = mpsc::channel(shared.settings.batches_in_flight_max.max(1));
     let (answers, answered) = mpsc::channel(ANSWERS_UNREAD_MAX);
     tokio::spawn(async move {
-        if let Err(error) = guard::task(submit_all(source, appender, &submitted)).await {
+        if let Err(error) = guard::task(Box::pin(submit_all(source, appender, &submitted))).await {
             // Fails only if the client is gone, and with it everyone who would want to know.
             let _ = submitted.send(Err(error)).await;
         }

@@ -54,3 +54,25 @@ fn log(call: &'static str, status: &Status) {
         _ => tracing::debug!(call, code = ?status.code(), message = status.message(), "call refused"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_its_own_calls_error() {
+        let status = answer("test", async { if true { panic!("{} went wrong", "it") } else { Ok(()) } }).await;
+        let status = status.expect_err("a status");
+        assert_eq!(status.code(), tonic::Code::Internal);
+        assert!(status.message().contains("it went wrong"), "{status}");
+
+        let items = futures::stream::iter([1, 2, 3]).map(|item| if item == 2 { panic!("two") } else { Ok(item) });
+        let items: Vec<_> = stream("test", items).collect().await;
+        assert_eq!(items[0].as_ref().expect("one"), &1);
+        assert_eq!(items[1].as_ref().expect_err("two").code(), tonic::Code::Internal);
+        assert_eq!(items.len(), 2);
+
+        let error = task::<()>(async { panic!("three") }).await.expect_err("an error");
+        assert_eq!(error.kind(), ErrorKind::Internal);
+    }
+}

@@ -122,7 +122,10 @@ impl FlightService for Service {
             let (descriptor, source) = Source::open(&self.shared, request.into_inner()).await?;
             match Named::by(&descriptor)? {
                 Some(named) => Ok(append::open(&tenant, named.append()?, source).await?),
-                None => Ok(items(vec![sql::put(&self.shared, &tenant, &descriptor.cmd, source).await?])),
+                None => {
+                    let put = Box::pin(sql::put(&self.shared, &tenant, &descriptor.cmd, source));
+                    Ok(items(vec![put.await?]))
+                }
             }
         };
         guard::answer("do_put", work).await

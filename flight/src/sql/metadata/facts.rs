@@ -97,7 +97,6 @@ fn grammar(facts: &mut SqlInfoDataBuilder) {
         SqlInfo::SqlSchemasSupportedActions,
         SqlInfo::SqlCatalogsSupportedActions,
         SqlInfo::SqlSupportedPositionedCommands,
-        SqlInfo::SqlDefaultTransactionIsolation,
         SqlInfo::SqlSupportedTransactionsIsolationLevels,
         SqlInfo::SqlSupportedResultSetTypes,
         SqlInfo::SqlSupportedConcurrenciesForResultSetUnspecified,
@@ -106,6 +105,8 @@ fn grammar(facts: &mut SqlInfoDataBuilder) {
         SqlInfo::SqlSupportedConcurrenciesForResultSetScrollInsensitive,
     ];
     nothing.into_iter().for_each(|fact| facts.append(fact, 0));
+    // An int32 by the specification; JDBC casts it to a long.
+    facts.append(SqlInfo::SqlDefaultTransactionIsolation, 0_i64);
     facts.append(SqlInfo::SqlSupportsConvert, HashMap::<i32, Vec<i32>>::new());
 }
 
