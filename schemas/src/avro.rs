@@ -81,7 +81,7 @@ impl Mapping<'_> {
             }
             let mut member = self.field(&field.name, &field.schema)?;
             member.doc.clone_from(&field.doc);
-            member.default.clone_from(&field.default);
+            member.default = field.default.as_ref().map(|default| in_micros(&field.schema, default));
             members.push(member);
             self.path.pop();
         }
@@ -194,6 +194,34 @@ impl Mapping<'_> {
             (Ok(precision @ 1..=38), Ok(scale)) => Ok(PayloadType::Decimal { precision, scale }),
             _ => Err(self.fault(format!("expected a decimal of 1 to 38 digits, found ({precision}, {scale})"))),
         }
+    }
+}
+
+/// A default as JSON has it, with times in the unit that payloads keep them in: Avro writes them as numbers in the unit of their own type.
+fn in_micros(schema: &Schema, default: &Value) -> Value {
+    let scaled =
+        |scale: fn(i64) -> Option<i64>| default.as_i64().and_then(scale).map_or_else(|| default.clone(), Value::from);
+    match (schema, default) {
+        (Schema::TimeMillis | Schema::TimestampMillis | Schema::LocalTimestampMillis, _) => {
+            scaled(|n| n.checked_mul(1_000))
+        }
+        (Schema::TimestampNanos | Schema::LocalTimestampNanos, _) => scaled(|n| Some(n.div_euclid(1_000))),
+        (Schema::Union(union), _) if !default.is_null() => {
+            let variant = union.variants().iter().find(|variant| **variant != Schema::Null);
+            variant.map_or_else(|| default.clone(), |variant| in_micros(variant, default))
+        }
+        (Schema::Array(array), Value::Array(items)) => items.iter().map(|item| in_micros(&array.items, item)).collect(),
+        (Schema::Map(map), Value::Object(entries)) => {
+            Value::Object(entries.iter().map(|(key, value)| (key.clone(), in_micros(&map.types, value))).collect())
+        }
+        (Schema::Record(record), Value::Object(members)) => {
+            let schema = |name: &str| record.fields.iter().find(|field| field.name == name).map(|field| &field.schema);
+            let member = |(name, value): (&String, &Value)| {
+                (name.clone(), schema(name).map_or_else(|| value.clone(), |schema| in_micros(schema, value)))
+            };
+            Value::Object(members.iter().map(member).collect())
+        }
+        _ => default.clone(),
     }
 }
 

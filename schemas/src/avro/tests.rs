@@ -60,6 +60,27 @@ fn a_union_with_null_is_optional_in_either_order() {
 }
 
 #[test]
+fn a_default_time_is_in_microseconds_whatever_unit_avro_writes_it_in() {
+    let millis = json!({"type": "long", "logicalType": "timestamp-millis"});
+    let time = json!({"type": "record", "name": "r", "fields": [
+        {"name": "m", "type": {"type": "int", "logicalType": "time-millis"}},
+        {"name": "n", "type": "int"},
+    ]});
+    let mapped = map(json!([
+        {"name": "a", "type": millis, "default": 7},
+        {"name": "b", "type": [millis, "null"], "default": -7},
+        {"name": "c", "type": time, "default": {"m": 1, "n": 1}},
+        {"name": "d", "type": {"type": "array", "items": millis}, "default": [1, 2]},
+        {"name": "e", "type": ["null", millis], "default": null},
+        {"name": "f", "type": "long", "default": 7},
+    ]))
+    .expect("maps");
+    let defaults: Vec<_> = mapped.fields.iter().flat_map(|field| field.default.clone()).collect();
+    let expected = [json!(7000), json!(-7000), json!({"m": 1000, "n": 1}), json!([1000, 2000]), Value::Null, json!(7)];
+    assert_eq!(defaults, expected);
+}
+
+#[test]
 fn ids_follow_the_text_and_nested_fields_have_their_own() {
     let mapped = map(json!([
         {"name": "tags", "type": {"type": "map", "values": ["null", "string"]}},
