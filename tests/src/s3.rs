@@ -65,7 +65,7 @@ impl S3 {
             ("aws_virtual_hosted_style_request", "false".to_owned()),
         ];
         let options = options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        StoreConfig { url: format!("s3://{BUCKET}/{prefix}"), options }
+        StoreConfig { url: format!("s3://{BUCKET}/{prefix}"), options, ..StoreConfig::default() }
     }
 
     /// The same as [`Self::store`] says, for a child process: the usual AWS variables.

@@ -51,9 +51,11 @@ impl Campaign {
         for number in 1..=most {
             let fewest = Step::ALL.into_iter().min_by_key(|step| self.struck.get(step).copied().unwrap_or(0)).unwrap();
             let target = if number <= kills { Step::ALL[number % 3] } else { fewest };
+            let unanswered = self.ledger.unanswered();
             let struck = self.strike(target).await;
             println!(
-                "{name} kill {number}: aimed at {target}, struck inside {struck:?}; {} events acknowledged",
+                "{name} kill {number}: aimed at {target}, struck inside {struck:?} with {} batches under way; {} events acknowledged so far",
+                self.ledger.unanswered() - unanswered,
                 self.ledger.acknowledged()
             );
             for step in struck {

@@ -4,6 +4,7 @@
 mod crash;
 mod drivers;
 mod engines;
+mod faults;
 mod hostile;
 mod load;
 mod notebook;

@@ -46,6 +46,11 @@ impl Ledger {
         i64::try_from(self.acknowledged.len()).unwrap() * BATCH_EVENTS
     }
 
+    /// Batches that were sent and never answered: under way when their server died.
+    pub(crate) fn unanswered(&self) -> i64 {
+        self.sent.values().sum::<i64>() - i64::try_from(self.acknowledged.len()).unwrap()
+    }
+
     /// Starts producers that append until their server is gone. Makes the topic first.
     pub(crate) async fn load(&self, client: &Client) -> Load {
         let schema = json!({"type": "record", "name": "Entry", "fields": [

@@ -1,0 +1,104 @@
+//! Whatever becomes of the store under a running server: it waits or says what ails it, and loses nothing acknowledged.
+
+use std::process::Command;
+
+use tests::client::to_topic;
+use tests::data::KAFKA;
+use tests::s3::{Kind, S3};
+use tests::serve::{config, local, serve, start};
+
+/// A file system of a few megabytes, which only root may mount.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"]).arg(folder.path()).status();
+        mounted.is_ok_and(|status| status.success()).then_some(Self(folder))
+    }
+
+    /// Takes all the room that there is; removing the file gives it back.
+    fn fill(&self) -> std::path::PathBuf {
+        let filler = self.0.path().join("filler");
+        let mut file = std::fs::File::create(&filler).unwrap();
+        while std::io::Write::write_all(&mut file, &[0; 4_096]).is_ok() {}
+        filler
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_holds_appends_up_until_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("not shown: a small disk can be mounted by root only");
+        return;
+    };
+    let (server, client) = serve(local(&disk.0.path().join("store"))).await.unwrap();
+    client.create(&KAFKA.spec()).await.unwrap();
+    client.append(to_topic("kafka"), KAFKA.batches(0..1_000, 100)).await.unwrap();
+
+    let filler = disk.fill();
+    let producer = client.clone();
+    let stuck =
+        tokio::spawn(async move { producer.append(to_topic("kafka"), KAFKA.batches(1_000..2_000, 1_000)).await });
+    assert_eq!(
+        client.number("select count(*) from kafka").await.unwrap(),
+        1_000,
+        "reads go on; nothing is seen before it is durable"
+    );
+    std::fs::remove_file(filler).unwrap();
+    assert_eq!(stuck.await.unwrap().unwrap()[0].accepted, 1_000);
+    assert_eq!(client.number("select count(*) from kafka").await.unwrap(), 2_000);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_stays_full_stops_the_lane_and_loses_nothing_acknowledged() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("not shown: a small disk can be mounted by root only");
+        return;
+    };
+    let store = local(&disk.0.path().join("store"));
+    let mut impatient = config(store.clone());
+    impatient.ingest.put_deadline_ms = 500;
+    let (server, client) = start(impatient).await.unwrap();
+    client.create(&KAFKA.spec()).await.unwrap();
+    client.append(to_topic("kafka"), KAFKA.batches(0..1_000, 100)).await.unwrap();
+
+    let filler = disk.fill();
+    let error = client.append(to_topic("kafka"), KAFKA.batches(1_000..2_000, 1_000)).await.unwrap_err().to_string();
+    assert!(error.to_lowercase().contains("space"), "it says what ails it: {error}");
+    server.stopped().await;
+    std::fs::remove_file(filler).unwrap();
+    drop(server);
+
+    let (server, client) = serve(store).await.unwrap();
+    let events = client.number("select count(*) from kafka").await.unwrap();
+    assert!([1_000, 2_000].contains(&events), "what was in flight is there whole or not at all: {events}");
+    client.append(to_topic("kafka"), KAFKA.batches(0..10, 10)).await.unwrap();
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_goes_away_and_comes_back_loses_nothing() {
+    let mut s3 = S3::start(Kind::VersityGw).await.unwrap();
+    let (server, client) = serve(s3.store("flaky")).await.unwrap();
+    client.create(&KAFKA.spec()).await.unwrap();
+    client.append(to_topic("kafka"), KAFKA.batches(0..5_000, 500)).await.unwrap();
+
+    s3.kill().unwrap();
+    let producer = client.clone();
+    let stuck = tokio::spawn(async move { producer.append(to_topic("kafka"), KAFKA.batches(5_000..6_000, 500)).await });
+    assert_eq!(client.number("select count(*) from kafka").await.unwrap(), 5_000, "the tail is in memory");
+    s3.restart().await.unwrap();
+    assert_eq!(stuck.await.unwrap().unwrap().iter().map(|receipt| receipt.accepted).sum::<u64>(), 1_000);
+    client.flush("kafka").await.unwrap();
+    assert_eq!(client.number("select count(*) from kafka").await.unwrap(), 6_000);
+    server.shutdown().await;
+}
