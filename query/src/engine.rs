@@ -12,9 +12,11 @@ use futures::Stream;
 use schemas::TenantName;
 
 use crate::error::Result;
-use crate::replay::Replay;
+use crate::reader::{ReadStats, Reader};
+use crate::replay::{self, Replay};
 use crate::settings::Settings;
-use crate::subscribe::Subscribe;
+use crate::sql::{Sql, runtime};
+use crate::subscribe::{self, Subscribe};
 
 /// What a query engine is built from.
 #[derive(Clone, Debug)]
@@ -45,7 +47,10 @@ impl std::fmt::Debug for BatchStream {
 
 /// The read path of one process. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct QueryEngine {}
+pub struct QueryEngine {
+    reader: Reader,
+    sql: Arc<Sql>,
+}
 
 /// A planned statement, with the types of its parameters and its result; holds no data.
 #[derive(Clone, Debug)]
@@ -61,30 +66,29 @@ pub struct Statement {
 impl QueryEngine {
     /// Errors: `Invalid` if the spill folder cannot be used.
     pub fn new(parts: Parts) -> Result<Self> {
-        let _ = parts;
-        unimplemented!()
+        let runtime = runtime::build(&parts.settings, parts.tables.store().objects())?;
+        let reader = Reader::new(parts, runtime);
+        let sql = Arc::new(Sql::new(reader.clone()));
+        Ok(Self { reader, sql })
     }
 
     /// Plans a statement for a tenant: read-only SQL over its topics as `orders`, `default.orders` or `firn.default.orders`.
     ///
     /// Errors: `Invalid` with the position where the planner knows it; `NotFound` for an unknown topic or column, naming those that exist.
     pub async fn prepare(&self, tenant: &TenantName, sql: &str) -> Result<Statement> {
-        let _ = (tenant, sql);
-        unimplemented!()
+        self.sql.prepare(tenant, sql).await
     }
 
     /// Runs a statement over read views taken now. `parameters`: one row, a column a parameter in order; an empty batch if there are none.
     ///
     /// Errors: those of `prepare`; in the stream also `Overloaded` (memory and spill exhausted) and `Unavailable` (deadline, store away).
     pub async fn sql(&self, tenant: &TenantName, sql: &str, parameters: Option<RecordBatch>) -> Result<BatchStream> {
-        let _ = (tenant, sql, parameters);
-        unimplemented!()
+        self.sql.run(tenant, sql, parameters.as_ref()).await
     }
 
     /// One key in seq order, or a whole topic in seq order with bounded memory.
     pub async fn replay(&self, tenant: &TenantName, replay: Replay) -> Result<BatchStream> {
-        let _ = (tenant, replay);
-        unimplemented!()
+        replay::run(&self.reader, tenant, replay).await
     }
 
     /// History first, then live, without a gap or a repeat. Never ends by itself; ends with `NotFound` if its only topic is dropped.
@@ -92,7 +96,22 @@ impl QueryEngine {
     /// All topics that match must share one schema of the wanted columns if `columns` are given; without `columns`, a pattern whose first level is a
     /// wildcard yields the envelope only.
     pub async fn subscribe(&self, tenant: &TenantName, subscribe: Subscribe) -> Result<BatchStream> {
-        let _ = (tenant, subscribe);
-        unimplemented!()
+        subscribe::run(&self.reader, tenant, subscribe).await
+    }
+
+    /// What replays and subscriptions have read from data files since the engine was made.
+    pub fn read_stats(&self) -> ReadStats {
+        self.reader.stats.snapshot()
+    }
+
+    /// What the engine reads with, for this crate's tests.
+    #[cfg(test)]
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sql_side(&self) -> &Sql {
+        &self.sql
     }
 }

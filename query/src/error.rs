@@ -7,7 +7,7 @@ use catalog::CatalogError;
 use schemas::{ErrorKind, SchemaError};
 
 /// Shorthand of this crate.
-pub type Result<T> = std::result::Result<T, QueryError>;
+pub type Result<T, E = QueryError> = std::result::Result<T, E>;
 
 /// An error of this crate: a kind to act on, a message for people, the cause underneath.
 #[derive(Debug)]

@@ -8,6 +8,18 @@ pub mod checks;
 pub mod replay;
 pub mod subscribe;
 
+mod reader;
+mod sql;
+mod table;
+
+mod parquet;
+mod shape;
+mod stream;
+
+#[cfg(test)]
+mod testing;
+
 pub use engine::QueryEngine;
 pub use error::{QueryError, Result};
+pub use reader::ReadStats;
 pub use settings::Settings;
