@@ -190,7 +190,9 @@ impl Engine {
             flusher.shutdown(until.saturating_duration_since(Instant::now())).await;
         }
         // The last checkpoint makes the next start fast; without it the log alone tells everything.
-        let closed = timeout_at(until.max(Instant::now() + CLOSE_MIN), self.shared.ask(|answer| Command::Close { answer })).await;
+        let closed =
+            timeout_at(until.max(Instant::now() + CLOSE_MIN), self.shared.ask(|answer| Command::Close { answer }))
+                .await;
         if !matches!(closed, Ok(Ok(()))) {
             tracing::warn!("no last checkpoint was written; the next start reads more of the log");
         }

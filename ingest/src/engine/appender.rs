@@ -86,13 +86,15 @@ impl Appender {
         };
         let encoded: usize = rows.iter().chain(&dead).map(Part::encoded_bytes).sum();
         if encoded > APPEND_BYTES_MAX {
-            let message = format!("a batch and its dead letters take {encoded} bytes in the log, at most {APPEND_BYTES_MAX} are allowed: split it");
+            let message = format!(
+                "a batch and its dead letters take {encoded} bytes in the log, at most {APPEND_BYTES_MAX} are allowed: split it"
+            );
             return Err(IngestError::new(ErrorKind::Invalid, message));
         }
         let limit = Duration::from_millis(self.shared.core.parts.settings.room_deadline_ms);
         let permit = self.shared.core.tails.reserve(bytes, limit).await?;
         let (answer, answered) = oneshot::channel();
-        self.shared.send(Command::Append(Append { rows, dead, permit, receipt, answer })).await?;
+        self.shared.send(Command::Append(Box::new(Append { rows, dead, permit, receipt, answer }))).await?;
         Ok(answered)
     }
 

@@ -16,6 +16,27 @@ impl Engine {
     ///
     /// Errors: `Invalid` naming field or option; `Conflict` if another definition has the name; those of an append.
     pub async fn create_topic(&self, tenant: &TenantName, spec: TopicSpec) -> Result<Arc<TopicDef>> {
+        let (engine, tenant) = (self.clone(), tenant.clone());
+        to_its_end(async move { engine.create(&tenant, spec).await }).await
+    }
+
+    /// Drops a topic: its name is free, its events are gone for readers.
+    ///
+    /// Errors: `NotFound`; those of an append.
+    pub async fn drop_topic(&self, tenant: &TenantName, name: &TopicName) -> Result<()> {
+        let (engine, tenant, name) = (self.clone(), tenant.clone(), name.clone());
+        to_its_end(async move {
+            engine.shared.check_running()?;
+            let _turn = engine.shared.naming.lock().await;
+            let def = engine.topic(&tenant, &name)?;
+            engine.end(&tenant, &def).await?;
+            tracing::info!(topic = %name, id = %def.id, "topic dropped");
+            Ok(())
+        })
+        .await
+    }
+
+    async fn create(&self, tenant: &TenantName, spec: TopicSpec) -> Result<Arc<TopicDef>> {
         let shared = &self.shared;
         let parts = &shared.core.parts;
         shared.check_running()?;
@@ -29,42 +50,56 @@ impl Engine {
             parts.topics.confirm(tenant, &there).await?;
             return Ok(there);
         }
-        let reserved = parts.topics.reserve(tenant, wanted.clone()).await?;
-        agree(&reserved, &wanted)?;
+        let reserved = self.reserve(tenant, &wanted).await?;
         let shape = match reserved.id == wanted.id {
             true => Arc::clone(validator.shape()),
-            // Reserved by an attempt that went no further: its identity stands in the register, so it is taken up.
             false => Arc::clone(Validator::new(Arc::new(reserved), &*parts.checks)?.shape()),
         };
         let def = Arc::clone(shape.def());
-        let tenant = tenant.clone();
-        let name = tenant.clone();
-        shared.ask(|answer| Command::Create { tenant, shape, answer }).await?;
-        parts.tables.ensure(&name, &def).await?;
-        parts.topics.publish(&name, Arc::clone(&def));
-        parts.topics.confirm(&name, &def).await?;
+        shared.ask(|answer| Command::Create { tenant: tenant.clone(), shape, answer }).await?;
+        parts.tables.ensure(tenant, &def).await?;
+        parts.topics.publish(tenant, Arc::clone(&def));
+        parts.topics.confirm(tenant, &def).await?;
         shared.send(Command::Followed { topic: def.id }).await?;
         tracing::info!(topic = %def.name, id = %def.id, "topic created");
         Ok(def)
     }
 
-    /// Drops a topic: its name is free, its events are gone for readers.
-    ///
-    /// Errors: `NotFound`; those of an append.
-    pub async fn drop_topic(&self, tenant: &TenantName, name: &TopicName) -> Result<()> {
-        let shared = &self.shared;
-        let parts = &shared.core.parts;
-        shared.check_running()?;
-        let _turn = shared.naming.lock().await;
-        let def = self.topic(tenant, name)?;
-        shared.ask(|answer| Command::Drop { topic: def.id, answer }).await?;
-        parts.topics.retract(tenant, &def.id);
-        parts.tables.drop_table(tenant, &def).await?;
-        parts.topics.release(tenant, &def).await?;
-        shared.send(Command::Followed { topic: def.id }).await?;
-        tracing::info!(topic = %name, id = %def.id, "topic dropped");
-        Ok(())
+    /// Reserves the name. An earlier attempt that went no further is taken up if it wanted the same, with the identity that stands in the
+    /// register; else it is ended first: only this lane's owner could have gone on with it.
+    async fn reserve(&self, tenant: &TenantName, wanted: &TopicDef) -> Result<TopicDef> {
+        let topics = &self.shared.core.parts.topics;
+        let reserved = topics.reserve(tenant, wanted.clone()).await?;
+        if reserved.says_the_same_as(wanted) {
+            return Ok(reserved);
+        }
+        if reserved.lane == LANE {
+            self.end(tenant, &reserved).await?;
+        }
+        let reserved = topics.reserve(tenant, wanted.clone()).await?;
+        agree(&reserved, wanted)?;
+        Ok(reserved)
     }
+
+    /// Ends a topic, however far it has come: the lane's record first, then all that follows it.
+    async fn end(&self, tenant: &TenantName, def: &TopicDef) -> Result<()> {
+        let parts = &self.shared.core.parts;
+        self.shared.ask(|answer| Command::Drop { topic: def.id, answer }).await?;
+        parts.topics.retract(tenant, &def.id);
+        parts.tables.drop_table(tenant, def).await?;
+        parts.topics.release(tenant, def).await?;
+        self.shared.send(Command::Followed { topic: def.id }).await
+    }
+}
+
+/// Does it even if whoever asked goes away: half of it would wait for the next start.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        Err(IngestError::new(
+            ErrorKind::Indeterminate,
+            format!("a topic was being made or dropped when the server ended: {error}"),
+        ))
+    })
 }
 
 /// Errors: `Conflict` unless both say the same to a user.

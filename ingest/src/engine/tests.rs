@@ -5,8 +5,8 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use catalog::storage::StoreConfig;
 use futures::future::try_join_all;
-use schemas::envelope::column;
 use schemas::TopicSpec;
+use schemas::envelope::column;
 use tempfile::TempDir;
 
 use super::*;
@@ -256,9 +256,18 @@ async fn bad_rows_are_refused_by_the_producers_policy() {
     assert_eq!((dead.accepted, dead.last_seq), (2, Some(Seq(4))));
     let id = engine.shared.core.parts.topics.get(&tenant(), &name("orders_dead")).unwrap().id;
     assert_eq!(engine.tail().snapshot(&id).unwrap().end, Seq(3), "two dead letters");
-    assert_eq!(site.segments().len() - segments, 2, "one for the record of the topic, one for rows and dead letters together");
-    let columns = batch(order_rows(1..2).columns().iter().zip(["id", "wrong", "amount"]).map(|(c, n)| (n, Arc::clone(c))).collect());
-    assert_eq!(appender(&engine, OnError::RejectRow).await.submit(columns).await.err().unwrap().kind(), ErrorKind::Invalid);
+    assert_eq!(
+        site.segments().len() - segments,
+        2,
+        "one for the record of the topic, one for rows and dead letters together"
+    );
+    let columns = batch(
+        order_rows(1..2).columns().iter().zip(["id", "wrong", "amount"]).map(|(c, n)| (n, Arc::clone(c))).collect(),
+    );
+    assert_eq!(
+        appender(&engine, OnError::RejectRow).await.submit(columns).await.err().unwrap().kind(),
+        ErrorKind::Invalid
+    );
 }
 
 /// A folder that cannot be written to stands for a store that is away.
@@ -316,4 +325,56 @@ async fn after_a_shutdown_nothing_is_taken() {
     engine.shutdown(Duration::from_secs(5)).await;
     assert_eq!(producer.submit(order_rows(1..2)).await.err().unwrap().kind(), ErrorKind::Unavailable);
     assert_eq!(engine.create_topic(&tenant(), spec()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_whose_record_is_in_the_log_is_finished_by_the_next_start() {
+    let site = Site::new();
+    let engine = site.unflushed().await;
+    let Parts { topics, checks, .. } = &engine.shared.core.parts;
+    let tenant_id = topics.ensure_tenant(&tenant()).await.unwrap();
+    let def = spec().resolve(schemas::TopicId(uuid::Uuid::from_u128(5)), tenant_id, LANE).unwrap();
+    topics.reserve(&tenant(), def.clone()).await.unwrap();
+    let shape = Arc::clone(crate::validate::Validator::new(Arc::new(def.clone()), &**checks).unwrap().shape());
+    engine.shared.ask(|answer| Command::Create { tenant: tenant(), shape, answer }).await.unwrap();
+    drop(engine);
+    let engine = site.unflushed().await;
+    assert_eq!(*engine.create_topic(&tenant(), spec()).await.unwrap(), def);
+    assert_eq!(append(&engine, 1..2).await.unwrap().first_seq, Some(Seq(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_was_only_reserved_can_be_taken_again() {
+    let site = Site::new();
+    let engine = site.unflushed().await;
+    let topics = &engine.shared.core.parts.topics;
+    let tenant_id = topics.ensure_tenant(&tenant()).await.unwrap();
+    for other in [spec(), TopicSpec { checks: vec![], ..spec() }] {
+        let reserved = other.resolve(schemas::TopicId(uuid::Uuid::from_u128(5)), tenant_id, LANE).unwrap();
+        topics.reserve(&tenant(), reserved).await.unwrap();
+        let made = engine.create_topic(&tenant(), spec()).await.unwrap();
+        assert_eq!(made.checks, spec().checks);
+        assert_eq!(append(&engine, 1..2).await.unwrap().first_seq, Some(Seq(1)));
+        engine.drop_topic(&tenant(), &name("orders")).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_whose_table_is_another_ones_stops_alone() {
+    let site = Site::new();
+    let engine = site.unflushed().await;
+    engine.create_topic(&tenant(), spec()).await.unwrap();
+    append(&engine, 1..3).await.unwrap();
+    let healthy = TopicSpec { name: name("healthy"), path: None, ..spec() };
+    engine.create_topic(&tenant(), healthy).await.unwrap();
+    drop(engine);
+    let tables = site.folder.path().join("tenants/default/tables");
+    std::fs::rename(tables.join("orders.json"), tables.join("orders.old")).unwrap();
+    std::fs::rename(tables.join("healthy.json"), tables.join("orders.json")).unwrap();
+
+    let engine = site.unflushed().await;
+    assert_eq!(append(&engine, 3..4).await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(amounts(&engine), [(1, 1), (2, 2)], "what was acknowledged stays readable");
+    let mut producer = engine.appender(&tenant(), &name("healthy"), AppendOptions::default()).await.unwrap();
+    assert_eq!(producer.submit(order_rows(1..2)).await.unwrap().await.unwrap().accepted, 1);
 }

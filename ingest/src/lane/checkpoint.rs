@@ -98,7 +98,9 @@ fn topic_state(document: TopicDocument) -> Result<(schemas::TopicId, TopicState)
     let shape = |def| Shape::new(Arc::new(def)).map(Arc::new).map_err(|error| error.to_string());
     let shapes: Vec<_> = document.definitions.into_iter().map(shape).collect::<Result<_, _>>()?;
     let id = shapes.first().ok_or("a topic without a definition")?.def().id;
-    let single = |seqs: &ShardSeqs| seqs.as_single().ok_or_else(|| format!("topic {id} spans shards, which this Firn does not know"));
+    let single = |seqs: &ShardSeqs| {
+        seqs.as_single().ok_or_else(|| format!("topic {id} spans shards, which this Firn does not know"))
+    };
     let state = TopicState {
         tenant: document.tenant,
         next_seq: single(&document.next)?,
@@ -112,7 +114,13 @@ fn topic_state(document: TopicDocument) -> Result<(schemas::TopicId, TopicState)
 }
 
 /// Writes a checkpoint; it counts once the root names it.
-pub(crate) async fn write(store: &Store, env: &Env, lane: LaneId, at: Position, state: &LaneState) -> Result<CheckpointRef> {
+pub(crate) async fn write(
+    store: &Store,
+    env: &Env,
+    lane: LaneId,
+    at: Position,
+    state: &LaneState,
+) -> Result<CheckpointRef> {
     let nonce = env.uuid();
     let object = encode(lane, at, state, nonce);
     let name = format!("{}-{}-{}.json", at.epoch, at.slot, nonce.as_simple());

@@ -103,7 +103,9 @@ impl Replay {
             }
             FrameKind::TopicDropped => self.state.apply(&Effect::Dropped { topic: frame.topic }),
             FrameKind::Seal => Ok(()),
-            kind if frame.critical => Err(format!("a critical {kind:?}, which this Firn does not know: use a newer one")),
+            kind if frame.critical => {
+                Err(format!("a critical {kind:?}, which this Firn does not know: use a newer one"))
+            }
             _ => Ok(()),
         }
     }
@@ -134,7 +136,10 @@ fn decode(frame: &Frame, shape: &Arc<Shape>) -> Result<ValidRows, String> {
 fn topic_record(frame: &Frame) -> Result<(TenantName, Arc<Shape>), String> {
     let record: TopicRecord = serde_json::from_slice(frame.payload.bytes()).map_err(|error| error.to_string())?;
     if record.definition.id != frame.topic {
-        return Err(format!("expected the definition of topic {}, found that of {}", frame.topic, record.definition.id));
+        return Err(format!(
+            "expected the definition of topic {}, found that of {}",
+            frame.topic, record.definition.id
+        ));
     }
     let shape = Shape::new(Arc::new(record.definition)).map_err(|error| error.to_string())?;
     Ok((record.tenant, Arc::new(shape)))

@@ -75,13 +75,9 @@ impl Root {
     /// What the next owner writes to claim the lane: ownership changes with it.
     pub(crate) fn claimed(before: Option<&Self>, lane: LaneId, owner: Uuid, env: &Env) -> Self {
         match before {
-            Some(root) => Self {
-                epoch: root.epoch.next(),
-                owner,
-                state: State::Opening,
-                nonce: env.uuid(),
-                ..root.clone()
-            },
+            Some(root) => {
+                Self { epoch: root.epoch.next(), owner, state: State::Opening, nonce: env.uuid(), ..root.clone() }
+            }
             None => Self {
                 format: Format { reader: FORMAT_VERSION, writer: FORMAT_VERSION },
                 lane,
@@ -141,7 +137,10 @@ impl RootRegister {
                 return Ok(Self { store, env, root: claimed, tag });
             }
         }
-        Err(IngestError::new(ErrorKind::Unavailable, format!("lane {lane}: others claimed it {ATTEMPTS_MAX} times in a row")))
+        Err(IngestError::new(
+            ErrorKind::Unavailable,
+            format!("lane {lane}: others claimed it {ATTEMPTS_MAX} times in a row"),
+        ))
     }
 
     /// As last seen: mine.
@@ -156,7 +155,10 @@ impl RootRegister {
         let mut next = self.root.clone();
         change(&mut next);
         next.nonce = self.env.uuid();
-        debug_assert!(next.epoch == self.root.epoch && next.owner == self.root.owner, "ownership changes only by a claim");
+        debug_assert!(
+            next.epoch == self.root.epoch && next.owner == self.root.owner,
+            "ownership changes only by a claim"
+        );
         match self.store.swap_register(&root_path(self.root.lane), Some(&self.tag), encode(&next)).await? {
             Swap::Won(tag) => {
                 (self.root, self.tag) = (next, tag);
@@ -186,7 +188,9 @@ impl RootRegister {
 
 /// What a fenced owner says.
 pub(crate) fn fenced(lane: LaneId, newer: Epoch) -> IngestError {
-    let message = format!("lane {lane}: another process took it over with epoch {newer}; this one has stopped and acknowledges nothing");
+    let message = format!(
+        "lane {lane}: another process took it over with epoch {newer}; this one has stopped and acknowledges nothing"
+    );
     IngestError::new(ErrorKind::Fenced, message)
 }
 
@@ -194,15 +198,20 @@ pub(crate) fn fenced(lane: LaneId, newer: Epoch) -> IngestError {
 pub(crate) async fn read(store: &Store, lane: LaneId) -> Result<Option<(Root, RevisionTag)>> {
     let path = root_path(lane);
     let Some(revision) = store.read_register(&path).await? else { return Ok(None) };
-    let root: Root = serde_json::from_slice(&revision.content)
-        .map_err(|error| IngestError::new(ErrorKind::Corrupt, format!("{path}: expected a lane's root, found: {error}")))?;
+    let root: Root = serde_json::from_slice(&revision.content).map_err(|error| {
+        IngestError::new(ErrorKind::Corrupt, format!("{path}: expected a lane's root, found: {error}"))
+    })?;
     if root.format.reader > FORMAT_VERSION || root.format.writer > FORMAT_VERSION {
         let needed = root.format.reader.max(root.format.writer);
-        let message = format!("{path}: needs format version {needed}, this Firn knows {FORMAT_VERSION}; use a newer one");
+        let message =
+            format!("{path}: needs format version {needed}, this Firn knows {FORMAT_VERSION}; use a newer one");
         return Err(IngestError::new(ErrorKind::Invalid, message));
     }
     if root.lane != lane {
-        return Err(IngestError::new(ErrorKind::Corrupt, format!("{path}: expected lane {lane}, found lane {}", root.lane)));
+        return Err(IngestError::new(
+            ErrorKind::Corrupt,
+            format!("{path}: expected lane {lane}, found lane {}", root.lane),
+        ));
     }
     Ok(Some((root, revision.tag)))
 }

@@ -34,7 +34,13 @@ pub(crate) struct TakenOver {
 ///
 /// Errors: `Fenced` if another process took it meanwhile; `Corrupt`, naming segment and byte, if the log is damaged; those of the store.
 #[tracing::instrument(level = "debug", skip_all, fields(%lane))]
-pub(crate) async fn take_over(store: &Store, env: &Env, lane: LaneId, owner: Uuid, only_mine: bool) -> Result<TakenOver> {
+pub(crate) async fn take_over(
+    store: &Store,
+    env: &Env,
+    lane: LaneId,
+    owner: Uuid,
+    only_mine: bool,
+) -> Result<TakenOver> {
     let started = Instant::now();
     let mut register = RootRegister::claim(store.clone(), env.clone(), lane, owner, only_mine).await?;
     let walked = match walk(store, env, register.root()).await {
@@ -76,8 +82,8 @@ async fn walk(store: &Store, env: &Env, root: &Root) -> Result<Walk> {
     let mut epoch = root.floor.epoch;
     while epoch < root.epoch {
         match root.closed(epoch) {
-            Some(closed) => walk.through_closed(closed).await?,
-            None if epoch >= root.first_unclosed() => walk.to_the_end_of(epoch, env).await?,
+            Some(closed) => walk.feed_closed(closed).await?,
+            None if epoch >= root.first_unclosed() => walk.seal_and_close(epoch, env).await?,
             None => return Err(corrupt(format!("lane {}: its root forgot where epoch {epoch} was closed", root.lane))),
         }
         epoch = epoch.next();
@@ -98,15 +104,19 @@ struct Walk {
 
 impl Walk {
     /// An epoch that was closed: all its slots must be there, up to the SEAL that the root names.
-    async fn through_closed(&mut self, closed: &Closed) -> Result<()> {
+    async fn feed_closed(&mut self, closed: &Closed) -> Result<()> {
         let mut objects = self.read(closed.epoch, self.at.slot.0..=closed.seal_slot.0);
         while let Some(object) = objects.next().await {
             let path = segment_path(self.lane, self.at.epoch, self.at.slot);
-            let object = object?.ok_or_else(|| corrupt(format!("segment {path} is missing below the SEAL of its epoch")))?;
+            let object =
+                object?.ok_or_else(|| corrupt(format!("segment {path} is missing below the SEAL of its epoch")))?;
             let is_last = self.at.slot == closed.seal_slot;
             let segment = self.check(&object)?;
             if segment.is_seal() != is_last || is_last && segment.link != closed.hash {
-                let message = format!("segment {path}: expected epoch {} to end at slot {} with hash {}", closed.epoch, closed.seal_slot, closed.hash);
+                let message = format!(
+                    "segment {path}: expected epoch {} to end at slot {} with hash {}",
+                    closed.epoch, closed.seal_slot, closed.hash
+                );
                 return Err(corrupt(message));
             }
             self.feed(&object, &segment)?;
@@ -115,10 +125,10 @@ impl Walk {
     }
 
     /// An epoch that was left open: on to its first absent slot, which gets the SEAL, unless its old owner is faster; then on again.
-    async fn to_the_end_of(&mut self, epoch: Epoch, env: &Env) -> Result<()> {
+    async fn seal_and_close(&mut self, epoch: Epoch, env: &Env) -> Result<()> {
         debug_assert_eq!(epoch, self.at.epoch, "the walk goes from epoch to epoch");
         loop {
-            if self.to_the_first_absence().await? {
+            if self.feed_what_is_there().await? {
                 return Ok(());
             }
             let Position { epoch, slot, hash } = self.at;
@@ -135,7 +145,7 @@ impl Walk {
     }
 
     /// Feeds what is there. True if that ended with a SEAL.
-    async fn to_the_first_absence(&mut self) -> Result<bool> {
+    async fn feed_what_is_there(&mut self) -> Result<bool> {
         let mut objects = self.read(self.at.epoch, self.at.slot.0..);
         while let Some(object) = objects.next().await {
             match object? {
@@ -159,7 +169,11 @@ impl Walk {
     }
 
     /// What is in these slots, in their order; some are read ahead.
-    fn read<S: Iterator<Item = u64>>(&self, epoch: Epoch, slots: S) -> impl Stream<Item = Result<Option<Bytes>>> + Unpin + use<S> {
+    fn read<S: Iterator<Item = u64>>(
+        &self,
+        epoch: Epoch,
+        slots: S,
+    ) -> impl Stream<Item = Result<Option<Bytes>>> + Unpin + use<S> {
         let (store, lane) = (self.store.clone(), self.lane);
         let read = move |slot| {
             let (store, path) = (store.clone(), segment_path(lane, epoch, Slot(slot)));
@@ -182,9 +196,9 @@ impl Walk {
 
     fn feed(&mut self, object: &Bytes, segment: &Segment) -> Result<()> {
         let at = self.at;
-        self.replay.feed(at, object.len(), segment).map_err(|what| {
-            corrupt(format!("segment {}: {what}", segment_path(self.lane, at.epoch, at.slot)))
-        })?;
+        self.replay
+            .feed(at, object.len(), segment)
+            .map_err(|what| corrupt(format!("segment {}: {what}", segment_path(self.lane, at.epoch, at.slot))))?;
         self.at = match segment.is_seal() {
             true => Position { epoch: at.epoch.next(), slot: Slot(0), hash: segment.link },
             false => Position { epoch: at.epoch, slot: at.slot.next(), hash: segment.link },

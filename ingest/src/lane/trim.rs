@@ -1,6 +1,7 @@
 //! Writing a checkpoint, moving the floor, removing what lies below it (P5): runs beside the lane's task, one at a time.
 
 use std::collections::{BTreeSet, HashMap};
+use std::future::ready;
 
 use catalog::table::Tables;
 use catalog::{Env, Store};
@@ -51,8 +52,10 @@ impl Trim {
         let mut superseded: Option<CheckpointRef> = None;
         self.register
             .change(|root| {
-                debug_assert!((root.floor.epoch, root.floor.slot) <= (floor.epoch, floor.slot), "the floor only rises");
-                root.floor = floor;
+                // It never falls, not even if a table that was loaded the last time cannot be loaded now.
+                if floor.is_after(root.floor.epoch, root.floor.slot) {
+                    root.floor = floor;
+                }
                 superseded = root.checkpoint.replace(named);
                 root.shed_closed();
             })
@@ -71,8 +74,8 @@ impl Trim {
         let hoped = passable(&self.index, &self.at, |topic| self.hint(topic));
         let named: BTreeSet<TopicId> =
             self.index[..hoped].iter().flat_map(|segment| &segment.topics).map(|end| end.topic).collect();
-        let fresh: HashMap<TopicId, Watermark> =
-            stream::iter(named).map(|topic| self.load(topic)).buffer_unordered(LOADS_MAX).filter_map(async |known| known).collect().await;
+        let loads = stream::iter(named).map(|topic| self.load(topic)).buffer_unordered(LOADS_MAX);
+        let fresh: HashMap<TopicId, Watermark> = loads.filter_map(ready).collect().await;
         passable(&self.index[..hoped], &self.at, |topic| match (self.state.topics.get(topic), fresh.get(topic)) {
             (None, _) => Reach::Dropped,
             (Some(_), Some(watermark)) => Reach::Table(*watermark),
@@ -118,9 +121,9 @@ pub(crate) async fn sweep(store: &Store, root: &Root) {
         }
     };
     let prefix = Path::from(format!("lanes/{lane}"));
-    let found = store.objects().list(Some(&prefix)).try_filter_map(async |object| {
-        Ok(is_garbage(&object.location, object.size).then_some(object.location))
-    });
+    let listed = store.objects().list(Some(&prefix));
+    let found =
+        listed.try_filter_map(|object| ready(Ok(is_garbage(&object.location, object.size).then_some(object.location))));
     match found.try_collect::<Vec<_>>().await {
         Ok(garbage) => remove(store, garbage).await,
         Err(error) => tracing::warn!(%lane, %error, "what lies below the floor cannot be listed; it stays for now"),

@@ -29,7 +29,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Takes the lane over (with `only_mine`, only if this process has it already) and rebuilds everything that its log says.
 pub(crate) async fn open(core: &Arc<Core>, only_mine: bool) -> Result<Kept> {
     let parts = &core.parts;
-    let TakenOver { register, at, replay } = take_over(&parts.store, &parts.env, core.lane, core.owner, only_mine).await?;
+    let TakenOver { register, at, replay } =
+        take_over(&parts.store, &parts.env, core.lane, core.owner, only_mine).await?;
     let mut state = replay.state;
     finish_drops(core, &mut state).await?;
     let ailing = open_tables(core, &mut state, &replay.rows).await?;
@@ -94,6 +95,11 @@ impl Kept {
             ownership.send_replace(Ownership::Open { lane: core.lane, epoch: lane.epoch() });
         }
         stop_flusher(&core).await;
+        commands.close();
+        let stopped = IngestError::new(ErrorKind::Unavailable, "nothing was appended: the server has shut down");
+        while let Ok(command) = commands.try_recv() {
+            command.refuse(&stopped);
+        }
     }
 }
 
@@ -168,11 +174,7 @@ async fn finish_drops(core: &Core, state: &mut LaneState) -> Result<()> {
 /// Opens every topic's table, confirms what was not confirmed, and begins the tails where the tables end.
 ///
 /// Returns the topics whose table is not what the lane left: they stop, and the others go on.
-async fn open_tables(
-    core: &Core,
-    state: &mut LaneState,
-    rows: &[PlacedRows],
-) -> Result<Vec<(TopicId, IngestError)>> {
+async fn open_tables(core: &Core, state: &mut LaneState, rows: &[PlacedRows]) -> Result<Vec<(TopicId, IngestError)>> {
     let opening: Vec<_> = state.topics.iter_mut().map(|(id, topic)| open_table(core, *id, topic)).collect();
     let opened: Vec<_> = stream::iter(opening).buffer_unordered(TABLES_AT_ONCE).try_collect().await?;
     let mut ailing = Vec::new();

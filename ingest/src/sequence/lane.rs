@@ -8,7 +8,10 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemas::{Epoch, ErrorKind, TopicId, Watermark};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use schemas::{Epoch, ErrorKind, Seq, TopicId, Watermark};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -61,6 +64,8 @@ pub(super) struct Lane {
     since_checkpoint: Written,
     group: Group,
     in_flight: VecDeque<InFlight>,
+    /// The puts of what is in flight, in the same order. Driven by this very task: a hand-over less between a put's end and its answer.
+    puts: FuturesOrdered<BoxFuture<'static, Landing>>,
     trim: Option<JoinHandle<(RootRegister, Result<usize>)>>,
     trim_not_before: Instant,
     moved: mpsc::Receiver<(TopicId, Watermark)>,
@@ -79,7 +84,6 @@ struct Written {
 /// A segment that may have landed.
 #[derive(Debug)]
 struct InFlight {
-    put: JoinHandle<Landing>,
     at: Position,
     after: Position,
     bytes: usize,
@@ -114,6 +118,7 @@ impl Lane {
             since_checkpoint,
             group: Group::default(),
             in_flight: VecDeque::new(),
+            puts: FuturesOrdered::new(),
             trim: None,
             trim_not_before: Instant::now(),
             moved,
@@ -147,10 +152,10 @@ impl Lane {
             let lingers_until = self.lingers_until();
             tokio::select! {
                 biased;
-                landed = landing(&mut self.in_flight) => self.landed(landed).await?,
+                Some(landing) = self.puts.next() => self.landed(landing).await?,
                 Some((topic, watermark)) = self.moved.recv() => self.moved_to(topic, watermark),
                 trimmed = outcome(&mut self.trim) => self.trimmed(trimmed)?,
-                Ok(fenced) = &mut self.watch => return Err(fenced),
+                ended = &mut self.watch => return Err(ended.unwrap_or_else(|error| ended_badly("the watch over the root", &error))),
                 command = commands.recv(), if self.has_room() => self.take_all(command, commands),
                 () = sleep_until(lingers_until.unwrap_or_else(Instant::now)), if lingers_until.is_some() => {}
             }
@@ -180,7 +185,7 @@ impl Lane {
         match command {
             Command::Append(append) => {
                 let now = self.core.parts.env.now_micros();
-                self.group.append(&mut self.head, append, now);
+                self.group.append(&mut self.head, *append, now);
             }
             Command::Create { tenant, shape, answer } => {
                 if !self.head.topics.contains_key(&shape.def().id) {
@@ -219,7 +224,9 @@ impl Lane {
 
     fn may_put(&self) -> bool {
         let has_company = self.closing.is_some() || self.lingers_until().is_none_or(|until| until <= Instant::now());
-        !self.group.is_empty() && has_company && self.in_flight.len() < self.core.parts.settings.puts_in_flight_max.max(1)
+        !self.group.is_empty()
+            && has_company
+            && self.in_flight.len() < self.core.parts.settings.puts_in_flight_max.max(1)
     }
 
     /// Until when the group waits for company, if it does.
@@ -239,23 +246,22 @@ impl Lane {
         let limit = Duration::from_millis(parts.settings.put_deadline_ms);
         let (bytes, topics) = (segment.bytes.len(), segment.topics);
         let path = segment_path(lane, at.epoch, at.slot);
-        let put = tokio::spawn(put(parts.store.clone(), path, segment.bytes, limit));
+        self.puts.push_back(Box::pin(put(parts.store.clone(), path, segment.bytes, limit)));
         self.next = after;
-        self.in_flight.push_back(InFlight { put, at, after, bytes, topics, entries, waiters, begun: Instant::now() });
+        self.in_flight.push_back(InFlight { at, after, bytes, topics, entries, waiters, begun: Instant::now() });
         metrics::gauge!("firn_puts_in_flight").set(self.in_flight.len() as f64);
     }
 
     /// The oldest put has an answer.
-    async fn landed(&mut self, landing: Result<Landing, JoinError>) -> Result<()> {
+    async fn landed(&mut self, landing: Landing) -> Result<()> {
         match landing {
-            Ok(Landing::Mine) => {
+            Landing::Mine => {
                 let segment = self.in_flight.pop_front().expect("it has just landed");
                 self.decide(segment);
                 Ok(())
             }
-            Ok(Landing::Others) => Err(self.stolen().await),
-            Ok(Landing::Unknown(error)) => Err(error),
-            Err(error) => Err(IngestError::new(ErrorKind::Indeterminate, format!("a put ended badly: {error}"))),
+            Landing::Others => Err(stolen(Arc::clone(&self.core), self.next.epoch).await),
+            Landing::Unknown(error) => Err(error),
         }
     }
 
@@ -280,9 +286,12 @@ impl Lane {
         self.decided.apply(&effect).expect("the head has applied it already, in this order");
         let tails = &self.core.tails;
         match &effect {
-            Effect::Created { shape, .. } => tails.add_topic(Arc::clone(shape.def()), schemas::Seq::FIRST),
+            Effect::Created { shape, .. } => tails.add_topic(Arc::clone(shape.def()), Seq::FIRST),
             Effect::Dropped { topic } => tails.drop_topic(topic),
-            Effect::Changed { shape } => tails.add_topic(Arc::clone(shape.def()), shape_end(&self.decided, shape.def().id)),
+            Effect::Changed { shape } => {
+                let next = self.decided.topics[&shape.def().id].next_seq;
+                tails.add_topic(Arc::clone(shape.def()), next);
+            }
             Effect::Appended { .. } => {}
         }
         if let Some((mut placed, permit)) = rows {
@@ -337,8 +346,7 @@ impl Lane {
 
     fn trimmed(&mut self, trimmed: Result<(RootRegister, Result<usize>), JoinError>) -> Result<()> {
         self.trim = None;
-        let (register, passed) =
-            trimmed.map_err(|error| IngestError::new(ErrorKind::Unavailable, format!("a checkpoint ended badly: {error}")))?;
+        let (register, passed) = trimmed.map_err(|error| ended_badly("a checkpoint", &error))?;
         self.register = Some(register);
         match passed {
             Ok(passed) => drop(self.index.drain(..passed)),
@@ -351,19 +359,6 @@ impl Lane {
             }
         }
         Ok(())
-    }
-
-    /// Another's segment stands where this owner's should: who is it?
-    async fn stolen(&self) -> IngestError {
-        let lane = self.core.lane;
-        match read(&self.core.parts.store, lane).await {
-            Ok(Some((root, _))) if root.epoch != self.next.epoch => fenced(lane, root.epoch),
-            Ok(_) => {
-                let message = format!("lane {lane}: a slot of epoch {} holds another's segment", self.next.epoch);
-                IngestError::new(ErrorKind::Indeterminate, message)
-            }
-            Err(error) => error,
-        }
     }
 
     fn is_drained(&self) -> bool {
@@ -384,8 +379,8 @@ impl Lane {
     fn abandon(&mut self, reason: &IngestError) {
         let perhaps = IngestError::new(ErrorKind::Indeterminate, format!("it may have been appended: {reason}"));
         let not = not_appended(reason);
+        self.puts.clear();
         for segment in self.in_flight.drain(..) {
-            segment.put.abort();
             segment.waiters.into_iter().for_each(|waiter| waiter.fail(&perhaps));
         }
         std::mem::take(&mut self.group).waiters.into_iter().for_each(|waiter| waiter.fail(&not));
@@ -398,7 +393,6 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         self.watch.abort();
-        self.in_flight.iter().for_each(|segment| segment.put.abort());
         if let Some(trim) = &self.trim {
             trim.abort();
         }
@@ -411,21 +405,28 @@ pub(super) fn not_appended(reason: &IngestError) -> IngestError {
     IngestError::new(kind, format!("nothing was appended: {reason}"))
 }
 
-fn shape_end(state: &LaneState, topic: TopicId) -> schemas::Seq {
-    state.topics[&topic].next_seq
-}
-
-async fn landing(in_flight: &mut VecDeque<InFlight>) -> Result<Landing, JoinError> {
-    match in_flight.front_mut() {
-        Some(oldest) => (&mut oldest.put).await,
-        None => pending().await,
-    }
+/// A task of the lane's panicked: retryable, since the lane is taken back from what the store has.
+fn ended_badly(what: &str, error: &JoinError) -> IngestError {
+    IngestError::new(ErrorKind::Unavailable, format!("{what} ended badly: {error}"))
 }
 
 async fn outcome<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
     match task {
         Some(task) => task.await,
         None => pending().await,
+    }
+}
+
+/// Another's segment stands where this owner's should: who is it?
+async fn stolen(core: Arc<Core>, epoch: Epoch) -> IngestError {
+    let lane = core.lane;
+    match read(&core.parts.store, lane).await {
+        Ok(Some((root, _))) if root.epoch != epoch => fenced(lane, root.epoch),
+        Ok(_) => {
+            let message = format!("lane {lane}: a slot of epoch {epoch} holds another's segment");
+            IngestError::new(ErrorKind::Indeterminate, message)
+        }
+        Err(error) => error,
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T>>;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Append the rows of a batch.
-    Append(Append),
+    Append(Box<Append>),
     /// Begin a topic. Answered as well if it has begun already.
     Create { tenant: TenantName, shape: Arc<Shape>, answer: Answer<()> },
     /// End a topic. Answered as well if it has ended already.
@@ -77,7 +77,10 @@ impl Command {
         // Whoever asked may have gone.
         match self {
             Self::Append(append) => drop(append.answer.send(Err(reason.clone()))),
-            Self::Create { answer, .. } | Self::Drop { answer, .. } | Self::Settle { answer } | Self::Close { answer } => {
+            Self::Create { answer, .. }
+            | Self::Drop { answer, .. }
+            | Self::Settle { answer }
+            | Self::Close { answer } => {
                 drop(answer.send(Err(reason.clone())));
             }
             Self::Followed { .. } => {}

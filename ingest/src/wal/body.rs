@@ -60,7 +60,8 @@ pub(crate) fn decode_body(payload: &Payload, present: u16, shape: &Shape) -> Res
 }
 
 fn optional_columns(schema: &Schema) -> u16 {
-    let bit = |name: &str, bit: u16| if schema.fields().iter().take(2).any(|field| field.name() == name) { bit } else { 0 };
+    let bit =
+        |name: &str, bit: u16| if schema.fields().iter().take(2).any(|field| field.name() == name) { bit } else { 0 };
     bit(envelope::KIND, columns::KIND) | bit(envelope::HEADERS, columns::HEADERS)
 }
 

@@ -189,14 +189,20 @@ impl Frame {
         let payload_start = offset + FRAME_HEADER_BYTES;
         let Some(header) = object.get(offset..payload_start) else {
             let found = object.len() - offset;
-            return Err(Damage::at(offset, format!("expected a frame's {FRAME_HEADER_BYTES} bytes of header, found {found}")));
+            return Err(Damage::at(
+                offset,
+                format!("expected a frame's {FRAME_HEADER_BYTES} bytes of header, found {found}"),
+            ));
         };
         let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"));
         let long = |at: usize| i64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"));
         let id = |at: usize| Uuid::from_bytes(header[at..at + 16].try_into().expect("16 bytes"));
         let found = crc32c::crc32c(&header[..72]);
         if found != word(72) {
-            return Err(Damage::at(offset, format!("a frame's header has checksum {found:08x}, expected {:08x}", word(72))));
+            return Err(Damage::at(
+                offset,
+                format!("a frame's header has checksum {found:08x}, expected {:08x}", word(72)),
+            ));
         }
         let (length, crc) = (word(64) as usize, word(68));
         let end = payload_start + length;

@@ -132,7 +132,8 @@ impl Segment {
             return Err(header.locate_damage(object));
         }
         let frames = header.frames(object, false)?;
-        let segment = Self { place: header.place, nonce: header.nonce, link: header.link, topics: header.topics, frames };
+        let segment =
+            Self { place: header.place, nonce: header.nonce, link: header.link, topics: header.topics, frames };
         if segment.topics != topic_ends(&segment.frames) {
             return Err(Damage::at(FIXED_BYTES, "the header names other topics or seqs than the frames have"));
         }
@@ -155,10 +156,20 @@ struct Header {
 impl Header {
     fn decode(object: &Bytes) -> Result<Self, Damage> {
         let Some(fixed) = object.get(..FIXED_BYTES) else {
-            return Err(Damage::at(0, format!("expected a header of at least {FIXED_BYTES} bytes, found {}", object.len())));
+            return Err(Damage::at(
+                0,
+                format!("expected a header of at least {FIXED_BYTES} bytes, found {}", object.len()),
+            ));
         };
         if &fixed[..8] != MAGIC {
-            return Err(Damage::at(0, format!("expected {:?}, found {:?}", MAGIC.escape_ascii().to_string(), fixed[..8].escape_ascii().to_string())));
+            return Err(Damage::at(
+                0,
+                format!(
+                    "expected {:?}, found {:?}",
+                    MAGIC.escape_ascii().to_string(),
+                    fixed[..8].escape_ascii().to_string()
+                ),
+            ));
         }
         let version = u16::from_le_bytes([fixed[8], fixed[9]]);
         if version != FORMAT_VERSION {
@@ -168,7 +179,10 @@ impl Header {
         let topics_end = topics.saturating_mul(TOPIC_BYTES).saturating_add(FIXED_BYTES);
         let bytes = topics_end.saturating_add(CRC_BYTES);
         let Some(header) = object.get(..bytes) else {
-            return Err(Damage::at(92, format!("expected a header of {bytes} bytes for {topics} topics, the object has {}", object.len())));
+            return Err(Damage::at(
+                92,
+                format!("expected a header of {bytes} bytes for {topics} topics, the object has {}", object.len()),
+            ));
         };
         let (found, expected) = (crc32c::crc32c(&header[..topics_end]), word(header, topics_end));
         if found != expected {
@@ -201,7 +215,10 @@ impl Header {
             offset = end;
         }
         if offset != object.len() {
-            return Err(Damage::at(offset, format!("expected the end of the segment, found {} bytes", object.len() - offset)));
+            return Err(Damage::at(
+                offset,
+                format!("expected the end of the segment, found {} bytes", object.len() - offset),
+            ));
         }
         Ok(frames)
     }

@@ -29,7 +29,10 @@ fn what_is_written_is_read() {
     let read = decode(&object, LaneId(0), AT).unwrap();
     assert_eq!(encode(LaneId(0), AT, &read, Uuid::from_u128(1)), object);
     let topic = &read.topics[&orders(7).id];
-    assert_eq!((topic.next_seq, topic.last_time, topic.watermark, topic.confirmed), (Seq(10), 17, Watermark(Seq(4)), true));
+    assert_eq!(
+        (topic.next_seq, topic.last_time, topic.watermark, topic.confirmed),
+        (Seq(10), 17, Watermark(Seq(4)), true)
+    );
     assert_eq!(topic.prefixes.iter().collect::<Vec<_>>(), ["orders/a", "orders/b"]);
     assert_eq!(topic.shape().def(), &orders(7));
     assert_eq!(read.dropped[&orders(8).id].def, orders(8));
@@ -37,7 +40,8 @@ fn what_is_written_is_read() {
 
 #[test]
 fn the_document_of_format_version_1_stays_what_it_is() {
-    let object: serde_json::Value = serde_json::from_slice(&encode(LaneId(0), AT, &state(), Uuid::from_u128(1))).unwrap();
+    let object: serde_json::Value =
+        serde_json::from_slice(&encode(LaneId(0), AT, &state(), Uuid::from_u128(1))).unwrap();
     let mut document = object.clone();
     document["topics"][0]["definitions"] = "checked where definitions are".into();
     document["dropped"][0]["definition"] = "likewise".into();

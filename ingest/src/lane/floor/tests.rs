@@ -13,12 +13,17 @@ fn at(slot: u64) -> Position {
 
 /// A segment of `(topic, last seq)`s.
 fn segment(slot: u64, topics: &[(u128, i64)]) -> Indexed {
-    let end = |(topic, last): &(u128, i64)| TopicEnd { topic: TopicId(Uuid::from_u128(*topic)), shard: Shard(0), last_seq: Seq(*last) };
+    let end = |(topic, last): &(u128, i64)| TopicEnd {
+        topic: TopicId(Uuid::from_u128(*topic)),
+        shard: Shard(0),
+        last_seq: Seq(*last),
+    };
     Indexed { at: at(slot), bytes: 1, topics: topics.iter().map(end).collect(), is_seal: false }
 }
 
 fn passed(index: &[Indexed], checkpoint: u64, watermarks: &[(u128, i64)]) -> usize {
-    let known: HashMap<_, _> = watermarks.iter().map(|(topic, mark)| (TopicId(Uuid::from_u128(*topic)), Watermark(Seq(*mark)))).collect();
+    let known: HashMap<_, _> =
+        watermarks.iter().map(|(topic, mark)| (TopicId(Uuid::from_u128(*topic)), Watermark(Seq(*mark)))).collect();
     passable(index, &at(checkpoint), |topic| known.get(topic).map_or(Reach::Dropped, |mark| Reach::Table(*mark)))
 }
 

@@ -49,8 +49,12 @@ fn rows_come_back_as_they_were_sealed() {
     let topic = &replay.state.topics[&orders(7).id];
     assert_eq!((topic.next_seq, topic.last_time), (Seq(7), 50));
     assert_eq!(topic.prefixes.len(), 3, "orders/r0, orders/r1, orders/r2");
-    let sealed: Vec<_> = replay.rows.into_iter().map(|placed| placed.rows.seal(placed.first_seq, placed.time_micros)).collect();
-    assert_eq!(sealed, [valid_orders(&orders(7), 0..4).seal(Seq(1), 50), valid_orders(&orders(7), 4..6).seal(Seq(5), 50)]);
+    let sealed: Vec<_> =
+        replay.rows.into_iter().map(|placed| placed.rows.seal(placed.first_seq, placed.time_micros)).collect();
+    assert_eq!(
+        sealed,
+        [valid_orders(&orders(7), 0..4).seal(Seq(1), 50), valid_orders(&orders(7), 4..6).seal(Seq(5), 50)]
+    );
 }
 
 #[test]

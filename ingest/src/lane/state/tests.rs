@@ -21,7 +21,10 @@ fn seqs_are_dense_from_1() {
     state.apply(&append(1, 10, 5)).unwrap();
     state.apply(&append(11, 1, 5)).unwrap();
     assert_eq!(state.topics[&orders(7).id].next_seq, Seq(12));
-    assert_eq!(state.apply(&append(13, 1, 5)).unwrap_err(), format!("topic {}: expected seq 12 next, found 13", orders(7).id));
+    assert_eq!(
+        state.apply(&append(13, 1, 5)).unwrap_err(),
+        format!("topic {}: expected seq 12 next, found 13", orders(7).id)
+    );
     assert!(state.apply(&append(11, 1, 5)).is_err());
 }
 
@@ -48,14 +51,12 @@ proptest! {
     fn a_prefix_is_admitted_for_good_or_never(batches in prop::collection::vec(btree_set(0..400u32, 1..80), 1..20)) {
         let mut state = created();
         let topic = orders(7).id;
-        let mut next = 1;
         let mut verdicts = Vec::new();
-        for batch in batches {
+        for (next, batch) in (1..).zip(batches) {
             let distinct: Vec<_> = batch.iter().rev().map(|number| format!("orders/{number}")).collect();
             let prefixes = state.topics[&topic].new_prefixes(&distinct);
             let effect = Effect::Appended { topic, first_seq: Seq(next), count: 1, time_micros: 0, prefixes };
             state.apply(&effect).unwrap();
-            next += 1;
             verdicts.extend(distinct.into_iter().map(|prefix| (state.topics[&topic].admits(&prefix), prefix)));
         }
         let topic = &state.topics[&topic];

@@ -77,7 +77,8 @@ async fn the_next_owner_finds_what_was_written_and_seals_it() {
     assert_eq!(topics(&second), [1, 2]);
     assert_eq!((second.at.epoch, second.at.slot), (Epoch(2), Slot(0)));
     assert_eq!(log.root().await.closed.last().unwrap().seal_slot, end.slot);
-    let late = log.store.create_segment(&segment_path(LANE, end.epoch, end.slot), Bytes::from_static(b"late")).await.unwrap();
+    let late =
+        log.store.create_segment(&segment_path(LANE, end.epoch, end.slot), Bytes::from_static(b"late")).await.unwrap();
     assert!(matches!(late, Creation::Others(_)), "the old owner's next put fails");
     let mut register = first.register;
     assert_eq!(register.change(|_| {}).await.unwrap_err().kind(), ErrorKind::Fenced);

@@ -26,19 +26,21 @@ fn kinds() -> impl Strategy<Value = FrameKind> {
 fn frames() -> impl Strategy<Value = Vec<Frame>> {
     let ids = (kinds(), any::<bool>(), any::<u16>(), any::<u32>(), any::<u128>(), 0..3u128);
     let counts = (0..3u32, 1..1000u32, 1..1_000_000i64, any::<i64>(), vec(any::<u8>(), 0..300));
-    let frame = (ids, counts).prop_map(|((kind, critical, columns, version, tenant, topic), (shard, count, first, time, bytes))| Frame {
-        kind,
-        critical,
-        columns,
-        schema_version: version,
-        tenant: TenantId(Uuid::from_u128(tenant)),
-        topic: TopicId(Uuid::from_u128(topic)),
-        shard: Shard(shard),
-        count,
-        first_seq: Seq(first),
-        time_micros: time,
-        payload: Payload::new(bytes),
-    });
+    let frame = (ids, counts).prop_map(
+        |((kind, critical, columns, version, tenant, topic), (shard, count, first, time, bytes))| Frame {
+            kind,
+            critical,
+            columns,
+            schema_version: version,
+            tenant: TenantId(Uuid::from_u128(tenant)),
+            topic: TopicId(Uuid::from_u128(topic)),
+            shard: Shard(shard),
+            count,
+            first_seq: Seq(first),
+            time_micros: time,
+            payload: Payload::new(bytes),
+        },
+    );
     vec(frame, 0..6)
 }
 
@@ -81,7 +83,12 @@ proptest! {
 
 #[test]
 fn every_single_flip_in_a_small_segment_is_found() {
-    let mut frame = Frame::record(FrameKind::Events, TenantId(Uuid::nil()), TopicId(Uuid::from_u128(5)), Payload::new(&b"rows"[..]));
+    let mut frame = Frame::record(
+        FrameKind::Events,
+        TenantId(Uuid::nil()),
+        TopicId(Uuid::from_u128(5)),
+        Payload::new(&b"rows"[..]),
+    );
     (frame.count, frame.first_seq) = (2, Seq(10));
     let intact = encode(place(), [1; 16], &[frame]).bytes;
     for at in 0..intact.len() {
@@ -96,11 +103,18 @@ fn every_single_flip_in_a_small_segment_is_found() {
 #[test]
 fn the_header_names_each_topic_with_its_last_seq() {
     let events = |topic, first, count| {
-        let mut frame = Frame::record(FrameKind::Events, TenantId(Uuid::nil()), TopicId(Uuid::from_u128(topic)), Payload::new(Bytes::new()));
+        let mut frame = Frame::record(
+            FrameKind::Events,
+            TenantId(Uuid::nil()),
+            TopicId(Uuid::from_u128(topic)),
+            Payload::new(Bytes::new()),
+        );
         (frame.count, frame.first_seq) = (count, Seq(first));
         frame
     };
-    let segment = Segment::decode(&encode(place(), [0; 16], &[events(2, 1, 10), events(1, 5, 1), events(2, 11, 3)]).bytes).unwrap();
+    let segment =
+        Segment::decode(&encode(place(), [0; 16], &[events(2, 1, 10), events(1, 5, 1), events(2, 11, 3)]).bytes)
+            .unwrap();
     let ends: Vec<_> = segment.topics.iter().map(|end| (end.topic.0.as_u128(), end.last_seq)).collect();
     assert_eq!(ends, [(1, Seq(5)), (2, Seq(13))]);
 }
@@ -108,7 +122,12 @@ fn the_header_names_each_topic_with_its_last_seq() {
 /// These bytes are in users' stores: a change of the format needs a new version, not new bytes here.
 #[test]
 fn the_bytes_of_format_version_1_stay_what_they_are() {
-    let mut frame = Frame::record(FrameKind::Events, TenantId(Uuid::from_u128(1)), TopicId(Uuid::from_u128(2)), Payload::new(&b"abc"[..]));
+    let mut frame = Frame::record(
+        FrameKind::Events,
+        TenantId(Uuid::from_u128(1)),
+        TopicId(Uuid::from_u128(2)),
+        Payload::new(&b"abc"[..]),
+    );
     (frame.columns, frame.schema_version, frame.count) = (3, 4, 5);
     (frame.first_seq, frame.time_micros) = (Seq(6), 7);
     let encoded = encode(place(), [0x11; 16], &[frame]);
