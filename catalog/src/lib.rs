@@ -1,6 +1,6 @@
 //! What is committed, where it lies, and how the next commit becomes true.
 //!
-//! The only crate that knows Iceberg and object stores. It knows nothing about sequencing (that is `ingest`) or plans (that is `query`);
+//! The only crate that knows Iceberg, and the door to every object store ([`Store`]). It knows nothing about sequencing (that is `ingest`) or plans (that is `query`);
 //! the seam between those two is [`view`].
 
 pub mod env;

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use arrow_flight::{Action, ActionType};
 use bytes::Bytes;
 use schemas::{ShardSeqs, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::{Result, WireError};
+use crate::read::slice_bytes;
 use crate::shared::Shared;
 use crate::ticket::parse_json;
 
@@ -70,7 +72,7 @@ pub struct TopicDescription {
 pub struct ColumnDescription {
     /// Its name.
     pub name: String,
-    /// Its Arrow type, as text.
+    /// Its Arrow type, as text: `Utf8`, `List<Int32>`, `Map<Utf8, Utf8>`.
     #[serde(rename = "type")]
     pub kind: String,
     /// True if null is allowed.
@@ -195,7 +197,7 @@ async fn describe(shared: &Shared, tenant: &TenantName, name: &TopicName) -> Res
     let schema = topic.event_schema();
     let columns = schema.fields().iter().map(|field| ColumnDescription {
         name: field.name().clone(),
-        kind: field.data_type().to_string(),
+        kind: type_name(field.data_type()),
         nullable: field.is_nullable(),
     });
     Ok(TopicDescription {
@@ -204,7 +206,7 @@ async fn describe(shared: &Shared, tenant: &TenantName, name: &TopicName) -> Res
         watermark: ShardSeqs::single(watermark),
         tail: TailDescription {
             rows: batches().map(|batch| batch.num_rows() as u64).sum(),
-            bytes: batches().map(|batch| batch.get_array_memory_size() as u64).sum(),
+            bytes: batches().map(|batch| slice_bytes(batch) as u64).sum(),
         },
         table: TableDescription {
             metadata_uri: table.metadata_uri().to_owned(),
@@ -215,6 +217,24 @@ async fn describe(shared: &Shared, tenant: &TenantName, name: &TopicName) -> Res
         },
         topic: topic.as_ref().clone(),
     })
+}
+
+/// A type without the names and field ids of what is nested in it.
+fn type_name(kind: &DataType) -> String {
+    match kind {
+        DataType::List(element) => format!("List<{}>", type_name(element.data_type())),
+        DataType::Struct(members) => {
+            let members = members.iter().map(|member| format!("{}: {}", member.name(), type_name(member.data_type())));
+            format!("Struct<{}>", members.collect::<Vec<_>>().join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => {
+                format!("Map<{}, {}>", type_name(pair[0].data_type()), type_name(pair[1].data_type()))
+            }
+            other => format!("Map<{}>", type_name(other)),
+        },
+        other => other.to_string(),
+    }
 }
 
 fn or_empty<'a, T: Default + Deserialize<'a>>(what: &str, body: &'a [u8]) -> Result<T> {

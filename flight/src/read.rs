@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use arrow::array::Array;
+use arrow::array::{Array, ArrayRef};
 use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -101,7 +101,7 @@ struct Pieces {
 
 impl Pieces {
     fn of(batch: RecordBatch) -> Self {
-        let bytes: usize = batch.columns().iter().map(|column| slice_bytes(column.as_ref())).sum();
+        let bytes = slice_bytes(&batch);
         let pieces = bytes.div_ceil(limits::READ_MESSAGE_BYTES).max(1);
         let rows_each = batch.num_rows().div_ceil(pieces).max(1);
         Self { batch, rows_each, at: 0 }
@@ -119,8 +119,10 @@ impl Iterator for Pieces {
     }
 }
 
-fn slice_bytes(column: &dyn Array) -> usize {
-    column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+/// Bytes of a batch's own rows, whatever larger buffers they are slices of.
+pub(crate) fn slice_bytes(batch: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+    batch.columns().iter().map(|column| bytes(column).unwrap_or_else(|_| column.get_array_memory_size())).sum()
 }
 
 /// A subscription's batches, ended with a word of farewell when the server drains; counted while it is open.

@@ -323,6 +323,6 @@ fn arrow_error(error: ArrowError) -> CatalogError {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -16,12 +16,12 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::storage::{Store, StoreConfig};
 
-pub(super) fn tenant() -> TenantName {
+pub(crate) fn tenant() -> TenantName {
     TenantName::new("default").expect("a name")
 }
 
 /// `orders` with an id of its own, keyed by `id`, with a nullable `region` and a nullable `amount`.
-pub(super) fn orders() -> TopicDef {
+pub(crate) fn orders() -> TopicDef {
     let fields = json!([
         {"name": "id", "type": "string"},
         {"name": "region", "type": ["null", "string"]},
@@ -30,7 +30,7 @@ pub(super) fn orders() -> TopicDef {
     topic("orders", fields, "id")
 }
 
-pub(super) fn topic(name: &str, fields: serde_json::Value, key: &str) -> TopicDef {
+pub(crate) fn topic(name: &str, fields: serde_json::Value, key: &str) -> TopicDef {
     let spec = json!({"name": name, "schema": {"type": "record", "name": name, "fields": fields}, "key": [key]});
     let spec: TopicSpec = serde_json::from_value(spec).expect("a topic");
     let uuid = || Env::system().uuid();
@@ -38,7 +38,7 @@ pub(super) fn topic(name: &str, fields: serde_json::Value, key: &str) -> TopicDe
 }
 
 /// Events of [`orders`] from a seq on: key and region of each, the amount being the seq.
-pub(super) fn events(def: &TopicDef, from: i64, rows: &[(&str, &str)]) -> RecordBatch {
+pub(crate) fn events(def: &TopicDef, from: i64, rows: &[(&str, &str)]) -> RecordBatch {
     let schema = def.event_schema();
     let seqs = || from..from + rows.len() as i64;
     let keys = || rows.iter().map(|row| row.0);
@@ -64,14 +64,14 @@ pub(super) fn events(def: &TopicDef, from: i64, rows: &[(&str, &str)]) -> Record
     RecordBatch::try_new(Arc::clone(&schema), columns).expect("columns fit the schema")
 }
 
-pub(super) async fn open(folder: &FsPath) -> Tables {
+pub(crate) async fn open(folder: &FsPath) -> Tables {
     let config = StoreConfig { url: folder.display().to_string(), ..StoreConfig::default() };
     let store = Store::open(&config, Env::system()).await.expect("a store");
     Tables::new(store, Env::system())
 }
 
 /// Flushes batches that begin at `from`.
-pub(super) async fn flush(
+pub(crate) async fn flush(
     tables: &Tables,
     def: &TopicDef,
     from: i64,
