@@ -9,13 +9,13 @@ use std::sync::{Arc, LazyLock};
 use ::parquet::basic::BoundaryOrder;
 use ::parquet::file::metadata::ColumnChunkMetaData;
 use ::parquet::file::page_index::column_index::{ByteArrayColumnIndex, ColumnIndexMetaData};
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Schema};
 use catalog::table::{DataFile, Partition};
 use schemas::Seq;
 use schemas::envelope::{self, field_id};
 
-use super::file::OpenFile;
+use super::file::{OpenFile, SLICE_ROWS_MAX, slices};
 use super::projection::Wanted;
 use crate::error::Result;
 use crate::reader::Counters;
@@ -98,14 +98,11 @@ pub(crate) async fn locate(
     candidates: Vec<Range<usize>>,
     stats: &Counters,
 ) -> Result<Vec<Range<usize>>> {
-    let count = candidates.iter().map(ExactSizeIterator::len).sum();
-    let fetched = file.fetch(&KEY_ONLY, candidates.clone(), stats).await?;
-    let batches = fetched.decode(count)?;
     let mut found: Vec<Range<usize>> = Vec::new();
-    let mut places = candidates.into_iter().flatten();
-    for batch in batches {
+    for slice in slices(candidates, SLICE_ROWS_MAX) {
+        let batch = file.fetch(&KEY_ONLY, slice.clone(), &[], stats).await?.decode()?;
         let keys = batch.column(0).as_string::<i32>();
-        for (row, place) in (0..keys.len()).zip(places.by_ref()) {
+        for (row, place) in slice.into_iter().flatten().enumerate() {
             if keys.value(row) == key {
                 match found.last_mut() {
                     Some(last) if last.end == place => last.end += 1,

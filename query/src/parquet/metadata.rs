@@ -9,6 +9,7 @@ use ::parquet::bloom_filter::Sbbf;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use ::parquet::schema::types::BasicTypeInfo;
+use arrow::array::ArrayRef;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -18,6 +19,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use schemas::ErrorKind;
 use schemas::envelope::{self, field_id};
 
+use super::known::fixed_values;
+use super::pages::as_uncompressed;
 use super::sparse::Sparse;
 use crate::error::{QueryError, Result};
 
@@ -30,7 +33,9 @@ const ENTRY_OVERHEAD_BYTES: usize = 1 << 10;
 #[derive(Debug)]
 pub(crate) struct FileMetadata {
     arrow: ArrowReaderMetadata,
+    opened: Option<ArrowReaderMetadata>,
     field_ids: Vec<Option<i32>>,
+    fixed: Vec<Vec<Option<ArrayRef>>>,
     key_filters: Vec<Option<Sbbf>>,
     bytes: usize,
 }
@@ -44,6 +49,16 @@ impl FileMetadata {
     /// The same with the Arrow schema that it decodes to.
     pub(crate) fn arrow(&self) -> &ArrowReaderMetadata {
         &self.arrow
+    }
+
+    /// The same as the reader must see it when it is given pages that are decompressed already; `None` if they can't be.
+    pub(super) fn opened(&self) -> Option<&ArrowReaderMetadata> {
+        self.opened.as_ref()
+    }
+
+    /// The one value (a single row) that all rows of a row group have in a top-level column, where that is known.
+    pub(super) fn fixed(&self, row_group: usize, root: usize) -> Option<&ArrayRef> {
+        self.fixed[row_group][root].as_ref()
     }
 
     /// Iceberg field ids of the top-level columns, in file order.
@@ -68,11 +83,16 @@ impl FileMetadata {
 
     fn new(metadata: ParquetMetaData) -> Result<Self, ParquetError> {
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let opened = as_uncompressed(&metadata).map(Arc::new);
+        let opened = opened.map(|opened| ArrowReaderMetadata::try_new(opened, options.clone())).transpose()?;
         let arrow = ArrowReaderMetadata::try_new(Arc::new(metadata), options)?;
+        let fixed = fixed_values(arrow.metadata(), arrow.schema());
         let roots = arrow.parquet_schema().root_schema().get_fields();
         let id = |info: &BasicTypeInfo| info.has_id().then(|| info.id());
         let field_ids = roots.iter().map(|root| id(root.get_basic_info())).collect();
-        Ok(Self { arrow, field_ids, key_filters: Vec::new(), bytes: 0 })
+        let bytes =
+            arrow.metadata().memory_size() + opened.as_ref().map_or(0, |opened| opened.metadata().memory_size());
+        Ok(Self { arrow, opened, field_ids, fixed, key_filters: Vec::new(), bytes })
     }
 }
 
@@ -121,7 +141,7 @@ async fn load(objects: Arc<dyn ObjectStore>, path: Path, size: u64) -> Result<Ar
     let mut file = read.map_err(|error| parquet_error(&path, error))?;
     file.key_filters = key_filters(&objects, &path, size, &file).await?;
     let filters: usize = file.key_filters.iter().flatten().map(|filter| filter.num_blocks() * 32).sum();
-    file.bytes = file.parquet().memory_size() + filters;
+    file.bytes += filters;
     Ok(Arc::new(file))
 }
 

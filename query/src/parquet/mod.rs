@@ -5,6 +5,9 @@
 pub(crate) mod metadata;
 pub(crate) mod sparse;
 
+pub(crate) mod known;
+mod pages;
+
 pub(crate) mod file;
 pub(crate) mod projection;
 

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 use arrow::error::ArrowError;
 use schemas::envelope::FIELD_ID_KEY;
 
+use super::known::spread;
 use super::metadata::FileMetadata;
 
 /// Columns that are wanted of every file, by name, type and field id.
@@ -26,38 +27,114 @@ impl Wanted {
     }
 }
 
-/// How to make the wanted columns of one file.
+/// How to make the wanted columns of some rows of one file.
 #[derive(Clone, Debug)]
 pub(crate) struct Projection {
-    /// What is decoded.
+    /// What is decoded; nothing if all is known.
     pub(crate) mask: ProjectionMask,
-    sources: Vec<Option<usize>>,
+    sources: Vec<Source>,
     schema: SchemaRef,
+    rows: usize,
 }
 
-impl Projection {
-    /// Columns that the file has not are null; a file without any field ids is matched by name.
-    pub(crate) fn new(file: &FileMetadata, wanted: &Wanted) -> Self {
+#[derive(Clone, Debug)]
+enum Source {
+    /// This column of the decoded batch.
+    Decoded(usize),
+    /// Known without decoding, of any type that conforms.
+    Known(ArrayRef),
+    /// The file has it not: null.
+    Absent,
+}
+
+/// A column of the rows to be read that the caller knows already, by field id.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) id: i32,
+    pub(crate) values: ArrayRef,
+}
+
+impl Wanted {
+    /// What a file without field ids is matched by is the name; columns that the file has not are `None`.
+    fn roots(&self, file: &FileMetadata) -> Vec<Option<usize>> {
         let unnumbered = file.field_ids().iter().all(Option::is_none);
         let roots = file.arrow().parquet_schema().root_schema().get_fields();
-        let find = |field: &Field, id: &Option<i32>| match unnumbered {
+        let find = |(field, id): (&Arc<Field>, &Option<i32>)| match unnumbered {
             true => roots.iter().position(|root| root.name() == field.name()),
             false => file.field_ids().iter().position(|root| root.is_some() && root == id),
         };
-        let found: Vec<_> = wanted.schema.fields().iter().zip(&wanted.ids).map(|(field, id)| find(field, id)).collect();
-        let mut decoded: Vec<usize> = found.iter().flatten().copied().collect();
-        decoded.sort_unstable();
-        decoded.dedup();
-        let sources = found.into_iter().map(|root| decoded.binary_search(&root?).ok()).collect();
-        let mask = ProjectionMask::roots(file.arrow().parquet_schema(), decoded);
-        Self { mask, sources, schema: Arc::clone(&wanted.schema) }
+        self.schema.fields().iter().zip(&self.ids).map(find).collect()
     }
 
-    /// The wanted columns of a batch that was decoded under [`Self::mask`]. Errors: a column that cannot be what it should.
-    pub(crate) fn apply(&self, decoded: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    /// All wanted columns that the file has.
+    pub(crate) fn mask(&self, file: &FileMetadata) -> ProjectionMask {
+        ProjectionMask::roots(file.arrow().parquet_schema(), self.roots(file).into_iter().flatten())
+    }
+
+    /// True if the column with this field id is wanted.
+    pub(crate) fn has(&self, id: i32) -> bool {
+        self.ids.contains(&Some(id))
+    }
+}
+
+impl Projection {
+    /// For rows that lie in these row groups, so many in each: what is given, or fixed by the footer, is not decoded.
+    pub(crate) fn new(
+        file: &FileMetadata,
+        wanted: &Wanted,
+        groups: &[(usize, usize)],
+        given: &[Given],
+    ) -> Result<Self, ArrowError> {
+        let known = |id: &Option<i32>, root: usize| {
+            if let Some(given) = given.iter().find(|given| Some(given.id) == *id) {
+                return Ok(Some(Arc::clone(&given.values)));
+            }
+            let fixed = groups.iter().map(|(group, rows)| Some((file.fixed(*group, root)?, *rows)));
+            fixed.collect::<Option<Vec<_>>>().map(|parts| spread(&parts)).transpose()
+        };
+        let roots = wanted.roots(file);
+        let mut decoded = Vec::new();
+        let mut sources = Vec::with_capacity(roots.len());
+        for (root, id) in roots.into_iter().zip(&wanted.ids) {
+            sources.push(match root {
+                None => Source::Absent,
+                Some(root) => match known(id, root)? {
+                    Some(values) => Source::Known(values),
+                    None => {
+                        decoded.push(root);
+                        Source::Decoded(root)
+                    }
+                },
+            });
+        }
+        decoded.sort_unstable();
+        decoded.dedup();
+        for source in &mut sources {
+            if let Source::Decoded(root) = source {
+                *root = decoded.partition_point(|other| other < root);
+            }
+        }
+        let mask = ProjectionMask::roots(file.arrow().parquet_schema(), decoded);
+        let rows = groups.iter().map(|(_, rows)| rows).sum();
+        Ok(Self { mask, sources, schema: Arc::clone(&wanted.schema), rows })
+    }
+
+    /// Rows that the projection is for.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// True if no column must be decoded.
+    pub(crate) fn knows_all(&self) -> bool {
+        !self.sources.iter().any(|source| matches!(source, Source::Decoded(_)))
+    }
+
+    /// The wanted columns, those that must be out of a batch that was decoded under [`Self::mask`]. Errors: a column that cannot be what it should.
+    pub(crate) fn apply(&self, decoded: &[ArrayRef]) -> Result<RecordBatch, ArrowError> {
         let columns = self.schema.fields().iter().zip(&self.sources).map(|(field, source)| match source {
-            Some(source) => conform(decoded.column(*source), field),
-            None => Ok(new_null_array(field.data_type(), decoded.num_rows())),
+            Source::Decoded(at) => conform(&decoded[*at], field),
+            Source::Known(values) => conform(values, field),
+            Source::Absent => Ok(new_null_array(field.data_type(), self.rows)),
         });
         RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_, _>>()?)
     }

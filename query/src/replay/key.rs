@@ -6,22 +6,24 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use arrow::datatypes::Int64Type;
 use catalog::view::ReadView;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
+use schemas::envelope::{self, field_id};
 use schemas::{ErrorKind, Seq};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::groups::{Group, groups};
 use super::piece::{OUTPUT_BYTES, OUTPUT_ROWS_MAX, out_of_memory, output_rows};
 use crate::error::{QueryError, Result};
-use crate::parquet::file::OpenFile;
+use crate::parquet::file::{OpenFile, SLICE_ROWS_MAX, slices};
+use crate::parquet::known::text_by_pages;
 use crate::parquet::lookup::{candidates, locate, manifest_may_hold};
-use crate::parquet::projection::Wanted;
+use crate::parquet::projection::{Given, Wanted};
 use crate::reader::{ReadStats, Reader};
 use crate::shape::Shape;
 use crate::stream::{Out, join_error};
@@ -39,6 +41,8 @@ pub(crate) struct KeyReplay {
     pub(crate) reader: Reader,
     pub(crate) shape: Shape,
     pub(crate) key: String,
+    /// Field id of the payload's column that equals `_key`, if one does.
+    pub(crate) key_field: Option<i32>,
     pub(crate) seqs: Range<Seq>,
 }
 
@@ -110,11 +114,27 @@ impl KeyReplay {
 
     /// Kept columns of these rows of a file, in file order.
     async fn decode(&self, file: &OpenFile, rows: Vec<Range<usize>>) -> Result<RecordBatch> {
+        let given = self.given(file, &rows);
+        let read = file.fetch(self.shape.read(), rows, &given, &self.reader.stats).await?.decode()?;
+        self.shape.sift(&read, &self.seqs)
+    }
+
+    /// What is known of these rows without reading them: their key, a field that is the key, and their prefix where the page index says it.
+    fn given(&self, file: &OpenFile, rows: &[Range<usize>]) -> Vec<Given> {
+        let wanted = self.shape.read();
         let count = rows.iter().map(ExactSizeIterator::len).sum();
-        let fetched = file.fetch(self.shape.read(), rows, &self.reader.stats).await?;
-        let read = fetched.decode(count)?;
-        let kept: Vec<_> = read.iter().map(|batch| self.shape.sift(batch, &self.seqs)).collect::<Result<_>>()?;
-        concat_batches(self.shape.kept(), &kept).map_err(internal)
+        let mut given = Vec::new();
+        let key: ArrayRef = Arc::new(StringArray::from(vec![self.key.as_str(); count]));
+        for id in [Some(field_id::KEY), self.key_field].into_iter().flatten() {
+            given.push(Given { id, values: Arc::clone(&key) });
+        }
+        if wanted.has(field_id::PREFIX)
+            && let Some(leaf) = file.metadata.leaf(field_id::PREFIX, envelope::PREFIX)
+            && let Some(values) = text_by_pages(file, leaf, rows)
+        {
+            given.push(Given { id: field_id::PREFIX, values });
+        }
+        given
     }
 
     /// Hands out a group that holds many rows of the key: their seqs are read first, then the rows, window by window.
@@ -128,14 +148,13 @@ impl KeyReplay {
         let mut places: Vec<(i64, u32, usize)> = Vec::with_capacity(rows);
         let mut row_bytes = 1;
         for (number, found) in (0u32..).zip(&group) {
-            let fetched = found.file.fetch(&only_seq, found.rows.clone(), &self.reader.stats).await?;
-            let mut rows = found.rows.iter().cloned().flatten();
-            for batch in fetched.decode(OUTPUT_ROWS_MAX)? {
+            let Found { file, rows, .. } = found;
+            for slice in slices(rows.clone(), SLICE_ROWS_MAX) {
+                let batch = file.fetch(&only_seq, slice.clone(), &[], &self.reader.stats).await?.decode()?;
                 let seqs = batch.column(0).as_primitive::<Int64Type>().values().iter();
-                let wanted = seqs.zip(rows.by_ref()).filter(|(seq, _)| self.seqs.contains(&Seq(**seq)));
+                let wanted = seqs.zip(slice.into_iter().flatten()).filter(|(seq, _)| self.seqs.contains(&Seq(**seq)));
                 places.extend(wanted.map(|(seq, row)| (*seq, number, row)));
             }
-            let file = &found.file;
             row_bytes = row_bytes.max(file.decoded_bytes(self.shape.read()) / file.rows().max(1) as u64);
         }
         places.sort_unstable();

@@ -12,7 +12,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemas::{ErrorKind, Seq, TenantName, TopicName};
+use schemas::payload::PayloadType;
+use schemas::{ErrorKind, Seq, TenantName, TopicDef, TopicName};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::feed::{Feed, dropped};
@@ -62,7 +63,8 @@ pub(crate) async fn run(reader: &Reader, tenant: &TenantName, replay: Replay) ->
     Ok(match replay.key {
         Some(key) => produce(output, move |out| {
             let deadline_ms = reader.settings.deadline_ms;
-            in_time(deadline_ms, KeyReplay { reader, shape, key, seqs }.run(view, out))
+            let key_field = key_field(&def);
+            in_time(deadline_ms, KeyReplay { reader, shape, key, key_field, seqs }.run(view, out))
         }),
         // No deadline: it moves from snapshot to snapshot, and holds none for long.
         None => produce(output, move |out| async move {
@@ -78,6 +80,13 @@ fn seqs(from: Option<i64>, to: Option<i64>, end: Seq) -> Result<Range<Seq>> {
         return Err(QueryError::new(ErrorKind::Invalid, format!("from, to: expected seqs from 1 on, found {below}")));
     }
     Ok(from.map_or(Seq::FIRST, Seq)..to.map_or(end, |to| end.min(Seq(to))))
+}
+
+/// Field id of the payload's column that equals `_key`: the only key field, if it is a string.
+fn key_field(def: &TopicDef) -> Option<i32> {
+    let [only] = def.key.as_slice() else { return None };
+    let (_, field) = def.payload.field(only)?;
+    (field.kind == PayloadType::String).then_some(field.id)
 }
 
 async fn in_time(deadline_ms: u64, work: impl Future<Output = Result<()>>) -> Result<()> {

@@ -18,7 +18,7 @@ use super::groups::{Group, groups};
 use super::piece::{Piece, out_of_memory};
 use super::spill::{Scatter, Window};
 use crate::error::{QueryError, Result};
-use crate::parquet::file::OpenFile;
+use crate::parquet::file::{OpenFile, SLICE_ROWS_MAX, slices};
 use crate::parquet::lookup::rows_of_prefixes;
 use crate::reader::{ReadStats, Reader};
 use crate::shape::Shape;
@@ -26,8 +26,6 @@ use crate::stream::{Out, join_error};
 
 /// Arrow bytes decoded at a time, about.
 const SLICE_BYTES: u64 = 8 << 20;
-/// Most rows decoded at a time.
-const SLICE_ROWS_MAX: usize = 64 << 10;
 /// Slices decoded at once, and batches gathered at once.
 const PARALLEL: usize = 2;
 /// Metadata of files loaded at once.
@@ -103,7 +101,7 @@ impl Scan {
         {
             return Ok(Loaded::NoRoom(group));
         }
-        let batches: Vec<RecordBatch> = self.rows_of(opened).try_concat().await?;
+        let batches: Vec<RecordBatch> = self.rows_of(opened).try_collect().await?;
         let piece = spawn_blocking(move || Piece::new(batches, memory)).await.map_err(join_error)??;
         Ok(Loaded::Whole(piece))
     }
@@ -116,8 +114,8 @@ impl Scan {
         let mut scatter = Scatter::new(disk, kept, bounds, opened.bytes.div_ceil(window_bytes))?;
         let (rows, bytes) = (opened.rows().max(1), opened.bytes);
         let mut slices = Box::pin(self.rows_of(opened));
-        while let Some(batches) = slices.try_next().await? {
-            let write = move || batches.iter().try_for_each(|batch| scatter.write(batch)).map(|()| scatter);
+        while let Some(batch) = slices.try_next().await? {
+            let write = move || scatter.write(&batch).map(|()| scatter);
             scatter = spawn_blocking(write).await.map_err(join_error)??;
         }
         let (windows, spilled_bytes) = spawn_blocking(move || scatter.finish()).await.map_err(join_error)??;
@@ -170,7 +168,7 @@ impl Scan {
     }
 
     /// The wanted rows, kept columns, in no order, slice by slice.
-    fn rows_of(&self, opened: Opened) -> impl futures::Stream<Item = Result<Vec<RecordBatch>>> + Send + use<> {
+    fn rows_of(&self, opened: Opened) -> impl futures::Stream<Item = Result<RecordBatch>> + Send + use<> {
         let step = (SLICE_BYTES / (opened.bytes / opened.rows().max(1) as u64).max(1)) as usize;
         let step = step.clamp(1, SLICE_ROWS_MAX);
         let slices: Vec<_> = opened
@@ -187,14 +185,10 @@ impl Scan {
         decoding.buffered(PARALLEL)
     }
 
-    async fn decode(&self, file: OpenFile, rows: Vec<Range<usize>>) -> Result<Vec<RecordBatch>> {
-        let fetched = file.fetch(self.shape.read(), rows, &self.reader.stats).await?;
+    async fn decode(&self, file: OpenFile, rows: Vec<Range<usize>>) -> Result<RecordBatch> {
+        let fetched = file.fetch(self.shape.read(), rows, &[], &self.reader.stats).await?;
         let (shape, seqs) = (Arc::clone(&self.shape), self.seqs.clone());
-        let decode = move || {
-            let batches = fetched.decode(SLICE_ROWS_MAX)?;
-            batches.iter().map(|batch| shape.sift(batch, &seqs)).collect()
-        };
-        spawn_blocking(decode).await.map_err(join_error)?
+        spawn_blocking(move || shape.sift(&fetched.decode()?, &seqs)).await.map_err(join_error)?
     }
 
     fn memory(&self) -> MemoryReservation {
@@ -215,26 +209,4 @@ pub(crate) fn prefixes(def: &TopicDef, shape: &Shape) -> Option<Arc<[String]>> {
     let literal = shape.pattern()?.literal_prefix();
     let levels: Vec<&str> = literal.split('/').take(def.prefix_levels).collect();
     (levels.len() == def.prefix_levels).then(|| [levels.join("/"), def.name.to_string()].into())
-}
-
-/// `rows` in parts of at most `step` rows.
-fn slices(rows: Vec<Range<usize>>, step: usize) -> Vec<Vec<Range<usize>>> {
-    let mut slices = Vec::new();
-    let (mut slice, mut room) = (Vec::new(), step);
-    for mut range in rows {
-        while !range.is_empty() {
-            let part = range.start..range.end.min(range.start + room);
-            range.start = part.end;
-            room -= part.len();
-            slice.push(part);
-            if room == 0 {
-                slices.push(std::mem::take(&mut slice));
-                room = step;
-            }
-        }
-    }
-    if !slice.is_empty() {
-        slices.push(slice);
-    }
-    slices
 }

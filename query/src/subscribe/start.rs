@@ -97,13 +97,11 @@ async fn first_in_file(reader: &Reader, file: &Arc<DataFile>, micros: i64) -> Re
     let mut first: Option<Seq> = None;
     for start in (0..file.rows()).step_by(LOOK_ROWS) {
         let rows = std::iter::once(start..file.rows().min(start + LOOK_ROWS)).collect();
-        let fetched = file.fetch(&wanted, rows, &reader.stats).await?;
-        for batch in fetched.decode(LOOK_ROWS)? {
-            let seqs = batch.column(column::SEQ).as_primitive::<Int64Type>().values();
-            let times = batch.column(column::TIME).as_primitive::<TimestampMicrosecondType>().values();
-            let late = seqs.iter().zip(times).filter(|(_, time)| **time >= micros).map(|(seq, _)| Seq(*seq));
-            first = first.into_iter().chain(late).min();
-        }
+        let batch = file.fetch(&wanted, rows, &[], &reader.stats).await?.decode()?;
+        let seqs = batch.column(column::SEQ).as_primitive::<Int64Type>().values();
+        let times = batch.column(column::TIME).as_primitive::<TimestampMicrosecondType>().values();
+        let late = seqs.iter().zip(times).filter(|(_, time)| **time >= micros).map(|(seq, _)| Seq(*seq));
+        first = first.into_iter().chain(late).min();
     }
     Ok(first)
 }
