@@ -6,6 +6,7 @@ mod ndjson;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ pub(crate) use ndjson::Lines;
 /// Batches read ahead of the connection.
 const PIECES_AHEAD: usize = 4;
 /// Refused rows named on standard error; `--refusals` has them all.
-const REFUSALS_SHOWN: usize = 20;
+const REFUSALS_SHOWN: usize = 5;
 
 /// What was done.
 #[derive(Debug, Default, Serialize)]
@@ -123,7 +124,7 @@ impl Load {
         self.report.refused += result.refused.len() as u64 + result.refused_unlisted;
         for Refusal { row, reason } in &result.refused {
             let row = rows.get(*row as usize).copied().unwrap_or(*row);
-            self.refusals.add(&Refusal { row, reason: reason.clone() })?;
+            self.refusals.add(Refusal { row, reason: reason.clone() })?;
         }
         self.progress.acknowledged(self.report.accepted);
         Ok(())
@@ -133,7 +134,7 @@ impl Load {
     fn unreadable(&mut self, mut faults: mpsc::UnboundedReceiver<Refusal>) -> Result<(), Failure> {
         while let Ok(refusal) = faults.try_recv() {
             self.report.refused += 1;
-            self.refusals.add(&refusal)?;
+            self.refusals.add(refusal)?;
         }
         Ok(())
     }
@@ -194,34 +195,41 @@ fn summary(topic: &TopicName, report: &Report, took: Duration) -> String {
     text + &format!(", {:.1} s, {} events/s", took.as_secs_f64(), count(rate as u64))
 }
 
-/// Where refused rows are told of.
+/// Where refused rows are told of: in a file, all of them; else the first few at the end, clear of the progress.
 struct Refusals {
     file: Option<BufWriter<File>>,
-    shown: usize,
+    first: Vec<Refusal>,
+    count: usize,
 }
 
 impl Refusals {
-    fn into_file(path: Option<&std::path::Path>) -> Result<Self, Failure> {
-        let create = |path: &std::path::Path| {
-            File::create(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
-        };
-        Ok(Self { file: path.map(create).transpose()?.map(BufWriter::new), shown: 0 })
+    fn into_file(path: Option<&Path>) -> Result<Self, Failure> {
+        let create =
+            |path: &Path| File::create(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())));
+        Ok(Self { file: path.map(create).transpose()?.map(BufWriter::new), first: Vec::new(), count: 0 })
     }
 
-    fn add(&mut self, refusal: &Refusal) -> Result<(), Failure> {
+    fn add(&mut self, refusal: Refusal) -> Result<(), Failure> {
+        self.count += 1;
         if let Some(file) = &mut self.file {
-            serde_json::to_writer(&mut *file, refusal)?;
+            serde_json::to_writer(&mut *file, &refusal)?;
             file.write_all(b"\n")?;
-        } else if self.shown < REFUSALS_SHOWN {
-            eprintln!("row {}: {}", refusal.row, refusal.reason);
-        } else if self.shown == REFUSALS_SHOWN {
-            eprintln!("… and more; --refusals FILE keeps them all");
+        } else if self.first.len() < REFUSALS_SHOWN {
+            self.first.push(refusal);
         }
-        self.shown += 1;
         Ok(())
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
-        Ok(self.file.as_mut().map_or(Ok(()), BufWriter::flush)?)
+        if let Some(file) = &mut self.file {
+            return Ok(file.flush()?);
+        }
+        for Refusal { row, reason } in &self.first {
+            eprintln!("row {row}: {reason}");
+        }
+        if self.count > self.first.len() {
+            eprintln!("… and {} more; --refusals FILE keeps them all", count((self.count - self.first.len()) as u64));
+        }
+        Ok(())
     }
 }

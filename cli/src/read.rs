@@ -12,7 +12,7 @@ use schemas::TopicName;
 use crate::args::{Replay as ReplayArgs, Tail as TailArgs};
 use crate::client::{Batches, Client};
 use crate::exit::Failure;
-use crate::render::{batch_table, json_rows};
+use crate::render::{batch_table, count, json_rows};
 
 /// Rows that a table on a terminal shows at once.
 const TABLE_ROWS: usize = 1_000;
@@ -82,7 +82,10 @@ pub(crate) async fn print(mut batches: Batches, as_json: bool) -> Result<(), Fai
     if held > 0 || shown == 0 {
         println!("{}", batch_table(&page, &names)?);
     }
-    println!("{} rows", shown + held);
+    match shown + held {
+        1 => println!("1 row"),
+        rows => println!("{} rows", count(rows as u64)),
+    }
     Ok(())
 }
 

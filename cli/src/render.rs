@@ -11,6 +11,9 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
+/// The narrowest terminal that columns are squeezed into.
+const READABLE_COLUMNS: u16 = 40;
+
 /// One JSON document on one line of standard output.
 pub(crate) fn json_line<T: Serialize>(value: &T) -> Result<(), Failure> {
     println!("{}", serde_json::to_string(value)?);
@@ -28,7 +31,11 @@ pub(crate) fn json_rows(batch: &RecordBatch, into: &mut impl Write) -> Result<()
 /// A table as wide as the terminal allows.
 pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(header);
+    // Some terminals say that they are no columns wide; a table for them is as wide as it is.
+    if table.width().is_some_and(|columns| columns >= READABLE_COLUMNS) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     rows.for_each(|row| {
         table.add_row(row);
     });
