@@ -22,7 +22,7 @@ def tables(connection) -> dict:
 
 def main() -> None:
     server, topic, key = sys.argv[1:]
-    with flightsql.connect(server) as connection, connection.cursor() as cursor:
+    with flightsql.connect(server, autocommit=True) as connection, connection.cursor() as cursor:
         verdict = {"tables": tables(connection), "table_types": connection.adbc_get_table_types()}
         verdict["info"] = {str(name): str(value) for name, value in connection.adbc_get_info().items()}
 

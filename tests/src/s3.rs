@@ -153,7 +153,10 @@ fn spawn(kind: Kind, port: u16, folder: &TempDir) -> Result<Child> {
         Kind::S3Mock => {
             let jar = std::fs::read_dir(tool("s3mock")?)?.next().context("the S3Mock folder is empty")??.path();
             let mut command = Command::new("java");
-            command.arg("-jar").arg(jar).arg(format!("--server.port={port}"));
+            command
+                .arg("-jar")
+                .arg(jar)
+                .args([format!("--com.adobe.testing.s3mock.httpPort={port}"), "--server.port=0".to_owned()]);
             command.env("COM_ADOBE_TESTING_S3MOCK_STORE_INITIAL_BUCKETS", BUCKET);
             command
         }
