@@ -54,9 +54,14 @@ impl Replay {
         Self { state, rows: Vec::new(), index: Vec::new(), checkpoint }
     }
 
+    /// True if the segment that begins `at` lies before the checkpoint.
+    pub(crate) fn is_covered(&self, at: Position) -> bool {
+        self.checkpoint.is_after(at.epoch, at.slot)
+    }
+
     /// Takes the next segment, which begins `at` and is `bytes` long. Errors: what cannot be, in words.
     pub(crate) fn feed(&mut self, at: Position, bytes: usize, segment: &Segment) -> Result<(), String> {
-        let is_covered = self.checkpoint.is_after(at.epoch, at.slot);
+        let is_covered = self.is_covered(at);
         for (number, frame) in segment.frames.iter().enumerate() {
             let fed = if is_covered { self.feed_covered(frame) } else { self.feed_new(frame) };
             fed.map_err(|what| format!("frame {number}: {what}"))?;

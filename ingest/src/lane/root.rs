@@ -128,8 +128,11 @@ impl RootRegister {
         const ATTEMPTS_MAX: usize = 32;
         for _ in 0..ATTEMPTS_MAX {
             let before = read(&store, lane).await?;
-            if let Some((root, _)) = before.as_ref().filter(|(root, _)| only_mine && root.owner != owner) {
-                return Err(fenced(lane, root.epoch));
+            match &before {
+                Some((root, _)) if only_mine && root.owner != owner => return Err(fenced(lane, root.epoch)),
+                // A folder that is not mounted for the moment looks like a store in which nothing ever was.
+                None if only_mine => return Err(vanished(lane, ErrorKind::Unavailable)),
+                _ => {}
             }
             let claimed = Root::claimed(before.as_ref().map(|(root, _)| root), lane, owner, &env);
             let expected = before.as_ref().map(|(_, tag)| tag);
@@ -176,7 +179,7 @@ impl RootRegister {
     pub(crate) async fn refresh(&mut self) -> Result<()> {
         let lane = self.root.lane;
         let Some((root, tag)) = read(&self.store, lane).await? else {
-            return Err(IngestError::new(ErrorKind::Corrupt, format!("lane {lane}: its root register has vanished")));
+            return Err(vanished(lane, ErrorKind::Corrupt));
         };
         if root.epoch != self.root.epoch {
             return Err(fenced(lane, root.epoch));
@@ -192,6 +195,10 @@ pub(crate) fn fenced(lane: LaneId, newer: Epoch) -> IngestError {
         "lane {lane}: another process took it over with epoch {newer}; this one has stopped and acknowledges nothing"
     );
     IngestError::new(ErrorKind::Fenced, message)
+}
+
+fn vanished(lane: LaneId, kind: ErrorKind) -> IngestError {
+    IngestError::new(kind, format!("lane {lane}: its root register has vanished"))
 }
 
 /// The register's document. `None` if the lane was never claimed.

@@ -132,6 +132,11 @@ impl Walk {
                 return Ok(());
             }
             let Position { epoch, slot, hash } = self.at;
+            // The checkpoint is of decided segments: one that is missing below it is lost, not yet to come.
+            if self.replay.is_covered(self.at) {
+                let path = segment_path(self.lane, epoch, slot);
+                return Err(corrupt(format!("segment {path} is missing below the lane's checkpoint")));
+            }
             let place = Place { lane: self.lane, epoch, slot, predecessor: hash };
             let seal = segment::encode(place, env.nonce(), &[Frame::seal()]).bytes;
             let object = match self.store.create_segment(&segment_path(self.lane, epoch, slot), seal.clone()).await? {

@@ -77,28 +77,47 @@ impl Kept {
         ownership: watch::Sender<Ownership>,
     ) {
         let Self(mut lane) = self;
+        let ownership = Voice(ownership);
         loop {
             let Err(reason) = lane.serve(&mut commands).await else { break };
             drop(lane);
             tracing::error!(lane = %core.lane, error = %reason, "the lane has stopped");
-            ownership.send_replace(Ownership::Stopped(reason.clone()));
+            ownership.say(Ownership::Stopped(reason.clone()));
             stop_flusher(&core).await;
             match take_back(&core, reason, &mut commands).await {
                 Ok(Some(Self(taken))) => lane = taken,
                 Ok(None) => break,
                 Err(reason) => {
-                    ownership.send_replace(Ownership::Stopped(reason.clone()));
+                    ownership.say(Ownership::Stopped(reason.clone()));
                     refuse_all(&mut commands, &reason).await;
                     break;
                 }
             }
-            ownership.send_replace(Ownership::Open { lane: core.lane, epoch: lane.epoch() });
+            ownership.say(Ownership::Open { lane: core.lane, epoch: lane.epoch() });
         }
         stop_flusher(&core).await;
         commands.close();
         let stopped = IngestError::new(ErrorKind::Unavailable, "nothing was appended: the server has shut down");
         while let Ok(command) = commands.try_recv() {
             command.refuse(&stopped);
+        }
+    }
+}
+
+/// What the lane's task says of its ownership, also when it panics: else the server would seem open for ever, and take nothing.
+struct Voice(watch::Sender<Ownership>);
+
+impl Voice {
+    fn say(&self, ownership: Ownership) {
+        self.0.send_replace(ownership);
+    }
+}
+
+impl Drop for Voice {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let message = "the lane's task has panicked; what was acknowledged is in the log: restart the server";
+            self.say(Ownership::Stopped(IngestError::new(ErrorKind::Internal, message)));
         }
     }
 }
@@ -165,8 +184,17 @@ async fn finish_drops(core: &Core, state: &mut LaneState) -> Result<()> {
     for (topic, dropped) in std::mem::take(&mut state.dropped) {
         core.tails.drop_topic(&topic);
         parts.topics.retract(&dropped.tenant, &topic);
-        parts.tables.drop_table(&dropped.tenant, &dropped.def).await?;
-        parts.topics.release(&dropped.tenant, &dropped.def).await?;
+        let finished = match parts.tables.drop_table(&dropped.tenant, &dropped.def).await {
+            Ok(()) => parts.topics.release(&dropped.tenant, &dropped.def).await,
+            failed => failed,
+        };
+        if let Err(error) = finished {
+            if error.kind().is_retryable() {
+                return Err(error.into());
+            }
+            tracing::error!(%topic, %error, "a dropped topic's registers cannot be read, so its name stays taken");
+            state.dropped.insert(topic, dropped);
+        }
     }
     Ok(())
 }
@@ -208,9 +236,19 @@ async fn open_table(core: &Core, id: TopicId, topic: &mut TopicState) -> Result<
         );
         return Ok((id, Err(IngestError::new(ErrorKind::Corrupt, message))));
     }
+    if watermark < topic.watermark {
+        let message = format!(
+            "topic {}: events below seq {} were flushed, its table ends before {watermark}: it was rolled back or made anew by others",
+            def.name, topic.watermark
+        );
+        return Ok((id, Err(IngestError::new(ErrorKind::Conflict, message))));
+    }
     if !topic.confirmed {
-        core.parts.topics.confirm(&topic.tenant, &def).await?;
-        topic.confirmed = true;
+        match core.parts.topics.confirm(&topic.tenant, &def).await {
+            Ok(()) => topic.confirmed = true,
+            Err(error) if error.kind().is_retryable() => return Err(error.into()),
+            Err(error) => tracing::error!(topic = %def.name, %error, "the topic's register cannot be read"),
+        }
     }
     topic.watermark = watermark;
     Ok((id, Ok(watermark)))
@@ -235,4 +273,22 @@ fn fill_tails(core: &Core, state: &LaneState, rows: Vec<PlacedRows>) -> Result<(
     }
     debug_assert!(state.topics.keys().all(|topic| tail.snapshot(topic).is_some_and(|held| held.end >= Seq::FIRST)));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lane_whose_task_panics_says_that_it_has_stopped() {
+        let open = Ownership::Open { lane: schemas::LaneId(0), epoch: schemas::Epoch(1) };
+        let (sender, mut ownership) = watch::channel(open);
+        let task = tokio::spawn(async move {
+            let _voice = Voice(sender);
+            panic!("as a defect would");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        let said = ownership.borrow_and_update().clone();
+        assert!(matches!(said, Ownership::Stopped(error) if error.kind() == ErrorKind::Internal));
+    }
 }

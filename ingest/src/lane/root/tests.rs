@@ -73,3 +73,14 @@ fn closed_epochs_below_the_floor_are_shed_but_never_the_last() {
     assert_eq!(left(9, &[1, 2, 3, 4]), [4]);
     assert_eq!(left(1, &[]), [0; 0]);
 }
+
+#[tokio::test]
+async fn a_lane_is_not_begun_anew_by_an_owner_that_finds_its_root_gone() {
+    let (folder, env) = (tempfile::tempdir().unwrap(), Env::system());
+    let config = catalog::storage::StoreConfig::at(folder.path().to_str().unwrap());
+    let store = Store::open(&config, env.clone()).await.unwrap();
+    let claim = |only_mine| RootRegister::claim(store.clone(), env.clone(), LaneId(0), env.uuid(), only_mine);
+    let error = claim(true).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "the store may be away: {error}");
+    assert_eq!(claim(false).await.unwrap().root().epoch, Epoch(1));
+}
