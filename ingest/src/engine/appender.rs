@@ -13,7 +13,7 @@ use super::{AppendOptions, Engine, OnError, Receipt, Refusal, Shared, unanswered
 use crate::error::{IngestError, Result};
 use crate::rows::ValidRows;
 use crate::sequence::group::Part;
-use crate::sequence::{APPEND_BYTES_MAX, Append, Command};
+use crate::sequence::{APPEND_BYTES_MAX, Append, Command, Order};
 use crate::validate::{Validated, Validator, dead_letter_spec};
 
 impl Engine {
@@ -30,7 +30,7 @@ impl Engine {
             }
             OnError::RejectBatch | OnError::RejectRow => None,
         };
-        Ok(Appender { shared: Arc::clone(&self.shared), validator, dead, options })
+        Ok(Appender { shared: Arc::clone(&self.shared), validator, dead, options, order: Order::default() })
     }
 }
 
@@ -41,6 +41,7 @@ pub struct Appender {
     validator: Validator,
     dead: Option<Validator>,
     options: AppendOptions,
+    order: Order,
 }
 
 impl Appender {
@@ -49,7 +50,8 @@ impl Appender {
     /// Returns once the batch has its place in the queue, waiting while there is no room: that is the back-pressure. The future it returns
     /// resolves when the batch is durable and all before it are; dropping it does not take the batch back.
     /// Errors, nothing having happened: `Invalid` for a batch whose columns cannot be the topic's or that is over a limit; `Overloaded` past the
-    /// deadline for room; `Fenced`, `Unavailable` if the lane has stopped. The future's errors: `Indeterminate` if the lane stopped with it in flight.
+    /// deadline for room; `Fenced`, `Unavailable` if the lane has stopped. The future's errors: `Indeterminate` if the lane stopped with it in
+    /// flight; once one has failed, no later batch of this appender is appended.
     pub async fn submit(
         &mut self,
         batch: RecordBatch,
@@ -81,7 +83,10 @@ impl Appender {
         let encode = |validator: &Validator, rows| Part::encode(Arc::clone(validator.shape()), rows);
         let rows = good.map(|rows| encode(&self.validator, rows)).transpose()?;
         let dead = match (&self.dead, dead) {
-            (Some(validator), Some(rows)) => Some(encode(validator, rows)?),
+            (Some(validator), Some(rows)) => {
+                self.check_topic(validator)?;
+                Some(encode(validator, rows)?)
+            }
             _ => None,
         };
         let encoded: usize = rows.iter().chain(&dead).map(Part::encoded_bytes).sum();
@@ -94,7 +99,8 @@ impl Appender {
         let limit = Duration::from_millis(self.shared.core.parts.settings.room_deadline_ms);
         let permit = self.shared.core.tails.reserve(bytes, limit).await?;
         let (answer, answered) = oneshot::channel();
-        self.shared.send(Command::Append(Box::new(Append { rows, dead, permit, receipt, answer }))).await?;
+        let order = self.order.clone();
+        self.shared.send(Command::Append(Box::new(Append { rows, dead, permit, receipt, answer, order }))).await?;
         Ok(answered)
     }
 

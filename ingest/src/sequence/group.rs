@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemas::{ErrorKind, Seq, Shard, TenantName, TopicId};
 use tokio::time::Instant;
 
-use super::{Answer, Append};
+use super::{Answer, Append, Order};
 use crate::engine::Receipt;
 use crate::error::{IngestError, Result};
 use crate::lane::replay::{PlacedRows, TopicRecord, appended};
@@ -46,7 +46,7 @@ pub(crate) struct Entry {
 /// Somebody who waits until a segment is decided.
 #[derive(Debug)]
 pub(crate) enum Waiter {
-    Append(Receipt, Answer<Receipt>),
+    Append(Receipt, Answer<Receipt>, Order),
     Other(Answer<()>),
 }
 
@@ -55,7 +55,7 @@ impl Waiter {
     pub(crate) fn succeed(self) {
         // Whoever asked may have gone: what they asked for has happened all the same.
         match self {
-            Self::Append(receipt, answer) => drop(answer.send(Ok(receipt))),
+            Self::Append(receipt, answer, _) => drop(answer.send(Ok(receipt))),
             Self::Other(answer) => drop(answer.send(Ok(()))),
         }
     }
@@ -63,7 +63,11 @@ impl Waiter {
     /// It will not be decided by this owner.
     pub(crate) fn fail(self, error: &IngestError) {
         match self {
-            Self::Append(_, answer) => drop(answer.send(Err(error.clone()))),
+            Self::Append(_, answer, order) => {
+                order.broken();
+                drop(answer.send(Err(error.clone())));
+            }
+
             Self::Other(answer) => drop(answer.send(Err(error.clone()))),
         }
     }
@@ -88,8 +92,10 @@ impl Group {
 
     /// Gives the rows of an append their place, or answers why not; then nothing of it has happened.
     pub(crate) fn append(&mut self, head: &mut LaneState, append: Append, now_micros: i64) {
-        let Append { rows, dead, permit, mut receipt, answer } = append;
-        if let Err(refusal) = rows.iter().chain(&dead).try_for_each(|part| admissible(head, part)) {
+        let Append { rows, dead, permit, mut receipt, answer, order } = append;
+        let admitted = || rows.iter().chain(&dead).try_for_each(|part| admissible(head, part));
+        if let Err(refusal) = order.check().and_then(|()| admitted()) {
+            order.broken();
             drop(answer.send(Err(refusal)));
             return;
         }
@@ -103,7 +109,7 @@ impl Group {
         if let Some(part) = dead {
             self.place(head, part, permit.take(), now_micros);
         }
-        self.waiters.push(Waiter::Append(receipt, answer));
+        self.waiters.push(Waiter::Append(receipt, answer, order));
     }
 
     fn place(&mut self, head: &mut LaneState, part: Part, permit: Option<Permit>, now_micros: i64) -> Seq {

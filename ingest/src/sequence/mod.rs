@@ -11,11 +11,12 @@ pub(crate) mod lane;
 mod put;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use schemas::limits::SEGMENT_BYTES_MAX;
-use schemas::{LaneId, TenantName, TopicId};
+use schemas::{ErrorKind, LaneId, TenantName, TopicId};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -69,6 +70,32 @@ pub(crate) struct Append {
     /// The answer, but for the seqs.
     pub(crate) receipt: Receipt,
     pub(crate) answer: Answer<Receipt>,
+    pub(crate) order: Order,
+}
+
+/// What the batches of one appender share: once one was not appended for certain, none after it is.
+///
+/// Else a lane that stops and is taken back would refuse batch 3 and append batch 4, which was on its way: a producer that goes on from 3, as
+/// it was told to, would have 4 twice. Written and read by the lane's task alone, in the order of its commands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Order(Arc<AtomicBool>);
+
+impl Order {
+    /// A batch failed.
+    pub(crate) fn broken(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Errors if an earlier batch failed.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => {
+                let message = "nothing was appended: an earlier batch of this stream failed; begin another stream";
+                Err(IngestError::new(ErrorKind::Unavailable, message))
+            }
+        }
+    }
 }
 
 impl Command {
@@ -76,7 +103,10 @@ impl Command {
     pub(crate) fn refuse(self, reason: &IngestError) {
         // Whoever asked may have gone.
         match self {
-            Self::Append(append) => drop(append.answer.send(Err(reason.clone()))),
+            Self::Append(append) => {
+                append.order.broken();
+                drop(append.answer.send(Err(reason.clone())));
+            }
             Self::Create { answer, .. }
             | Self::Drop { answer, .. }
             | Self::Settle { answer }

@@ -31,7 +31,7 @@ fn part(number: u128, rows: i32) -> Part {
 async fn append(rows: Option<Part>, dead: Option<Part>) -> (Append, oneshot::Receiver<Result<Receipt>>) {
     let permit = Tails::new(1 << 20, Env::system()).reserve(100, Duration::from_secs(1)).await.unwrap();
     let (answer, answered) = oneshot::channel();
-    (Append { rows, dead, permit, receipt: Receipt::default(), answer }, answered)
+    (Append { rows, dead, permit, receipt: Receipt::default(), answer, order: Order::default() }, answered)
 }
 
 async fn receipt(group: &mut Group, head: &mut LaneState, rows: i32, now: i64) -> (i64, i64) {
@@ -79,4 +79,27 @@ async fn a_dropped_topic_takes_no_more_events() {
     let (command, answered) = append(Some(part(1, 2)), None).await;
     group.append(&mut head, command, 1);
     assert_eq!(answered.await.unwrap().unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn after_a_batch_that_failed_no_later_one_of_its_stream_is_appended() {
+    let mut head = head(&[1]);
+    let order = Order::default();
+    let of_stream = async |number| {
+        let (append, answered) = append(Some(part(number, 2)), None).await;
+        (Append { order: order.clone(), ..append }, answered)
+    };
+    let mut group = Group::default();
+    let (first, _answered) = of_stream(1).await;
+    group.append(&mut head, first, 5);
+    let reason = IngestError::new(ErrorKind::Unavailable, "the store is away");
+    std::mem::take(&mut group).waiters.into_iter().for_each(|waiter| waiter.fail(&reason));
+
+    let (second, mut answered) = of_stream(1).await;
+    group.append(&mut head, second, 6);
+    assert_eq!(answered.try_recv().unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(group.is_empty());
+    let (others, _answered) = append(Some(part(1, 2)), None).await;
+    group.append(&mut head, others, 7);
+    assert!(!group.is_empty(), "other streams go on");
 }
