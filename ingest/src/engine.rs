@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::appender::Appender;
+use self::naming::HalfDropped;
 use crate::error::{IngestError, Result};
 use crate::sequence::{Answer, COMMANDS_MAX, Command, Core, keeper};
 use crate::settings::Settings;
@@ -57,8 +58,8 @@ struct Shared {
     core: Arc<Core>,
     commands: mpsc::Sender<Command>,
     ownership: watch::Receiver<Ownership>,
-    /// Creating and dropping take turns: each looks first, and acts on what it saw.
-    naming: tokio::sync::Mutex<()>,
+    /// Creating and dropping take turns: each looks first, and acts on what it saw. Holds the drop that one of them left half done.
+    naming: tokio::sync::Mutex<Option<HalfDropped>>,
     is_stopping: AtomicBool,
     lane_task: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
@@ -146,7 +147,7 @@ impl Engine {
             core,
             commands,
             ownership,
-            naming: tokio::sync::Mutex::new(()),
+            naming: tokio::sync::Mutex::default(),
             is_stopping: AtomicBool::new(false),
             lane_task: parking_lot::Mutex::new(Some(lane_task)),
         };

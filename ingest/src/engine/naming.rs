@@ -4,10 +4,13 @@
 
 use std::sync::Arc;
 
+use catalog::CatalogError;
 use schemas::{ErrorKind, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
+use tokio::sync::MutexGuard;
 
 use super::{Engine, LANE};
 use crate::error::{IngestError, Result};
+use crate::rows::Shape;
 use crate::sequence::Command;
 use crate::validate::Validator;
 
@@ -22,25 +25,35 @@ impl Engine {
 
     /// Drops a topic: its name is free, its events are gone for readers.
     ///
-    /// Errors: `NotFound`; those of an append.
+    /// Errors: `NotFound`; those of an append; `Indeterminate` if it is dropped and its name could not be set free yet.
     pub async fn drop_topic(&self, tenant: &TenantName, name: &TopicName) -> Result<()> {
         let (engine, tenant, name) = (self.clone(), tenant.clone(), name.clone());
         to_its_end(async move {
-            engine.shared.check_running()?;
-            let _turn = engine.shared.naming.lock().await;
+            let mut turn = engine.turn().await?;
             let def = engine.topic(&tenant, &name)?;
-            engine.end(&tenant, &def).await?;
+            engine.end(&mut turn, &tenant, &def).await?;
             tracing::info!(topic = %name, id = %def.id, "topic dropped");
             Ok(())
         })
         .await
     }
 
+    /// Waits for its turn, and does what the one before left half done.
+    async fn turn(&self) -> Result<MutexGuard<'_, Option<HalfDropped>>> {
+        self.shared.check_running()?;
+        let mut turn = self.shared.naming.lock().await;
+        match self.finish_drop(&mut turn).await {
+            Err(error) if turn.is_some() => {
+                Err(IngestError::new(ErrorKind::Unavailable, format!("nothing has been done: {error}")))
+            }
+            _ => Ok(turn),
+        }
+    }
+
     async fn create(&self, tenant: &TenantName, spec: TopicSpec) -> Result<Arc<TopicDef>> {
         let shared = &self.shared;
         let parts = &shared.core.parts;
-        shared.check_running()?;
-        let _turn = shared.naming.lock().await;
+        let mut turn = self.turn().await?;
         let tenant_id = parts.topics.ensure_tenant(tenant).await?;
         let wanted = spec.resolve(TopicId(parts.env.uuid()), tenant_id, LANE)?;
         let validator = Validator::new(Arc::new(wanted.clone()), &*parts.checks)?;
@@ -50,31 +63,42 @@ impl Engine {
             parts.topics.confirm(tenant, &there).await?;
             return Ok(there);
         }
-        let reserved = self.reserve(tenant, &wanted).await?;
+        let reserved = self.reserve(&mut turn, tenant, &wanted).await?;
         let shape = match reserved.id == wanted.id {
             true => Arc::clone(validator.shape()),
             false => Arc::clone(Validator::new(Arc::new(reserved), &*parts.checks)?.shape()),
         };
         let def = Arc::clone(shape.def());
         shared.ask(|answer| Command::Create { tenant: tenant.clone(), shape, answer }).await?;
-        parts.tables.ensure(tenant, &def).await?;
+        let half_done = |error| half_done(&def, "made, but its table or its name's register is not", error);
+        parts.tables.ensure(tenant, &def).await.map_err(half_done)?;
         parts.topics.publish(tenant, Arc::clone(&def));
-        parts.topics.confirm(tenant, &def).await?;
-        shared.send(Command::Followed { topic: def.id }).await?;
+        parts.topics.confirm(tenant, &def).await.map_err(half_done)?;
+        self.followed(&def).await;
         tracing::info!(topic = %def.name, id = %def.id, "topic created");
         Ok(def)
     }
 
     /// Reserves the name. An earlier attempt that went no further is taken up if it wanted the same, with the identity that stands in the
     /// register; else it is ended first: only this lane's owner could have gone on with it.
-    async fn reserve(&self, tenant: &TenantName, wanted: &TopicDef) -> Result<TopicDef> {
+    async fn reserve(
+        &self,
+        turn: &mut Option<HalfDropped>,
+        tenant: &TenantName,
+        wanted: &TopicDef,
+    ) -> Result<TopicDef> {
         let topics = &self.shared.core.parts.topics;
         let reserved = topics.reserve(tenant, wanted.clone()).await?;
         if reserved.says_the_same_as(wanted) {
             return Ok(reserved);
         }
         if reserved.lane == LANE {
-            self.end(tenant, &reserved).await?;
+            let shape = Arc::new(Shape::new(Arc::new(reserved))?);
+            let def = Arc::clone(shape.def());
+            // Its record first, lest there be nothing to end: an owner that was fenced, and does not know what became of the topic since, must
+            // fail at the lane before it touches a register.
+            self.shared.ask(|answer| Command::Create { tenant: tenant.clone(), shape, answer }).await?;
+            self.end(turn, tenant, &def).await?;
         }
         let reserved = topics.reserve(tenant, wanted.clone()).await?;
         agree(&reserved, wanted)?;
@@ -82,14 +106,53 @@ impl Engine {
     }
 
     /// Ends a topic, however far it has come: the lane's record first, then all that follows it.
-    async fn end(&self, tenant: &TenantName, def: &TopicDef) -> Result<()> {
-        let parts = &self.shared.core.parts;
+    async fn end(&self, turn: &mut Option<HalfDropped>, tenant: &TenantName, def: &Arc<TopicDef>) -> Result<()> {
         self.shared.ask(|answer| Command::Drop { topic: def.id, answer }).await?;
-        parts.topics.retract(tenant, &def.id);
-        parts.tables.drop_table(tenant, def).await?;
-        parts.topics.release(tenant, def).await?;
-        self.shared.send(Command::Followed { topic: def.id }).await
+        self.shared.core.parts.topics.retract(tenant, &def.id);
+        *turn = Some(HalfDropped { tenant: tenant.clone(), def: Arc::clone(def) });
+        self.finish_drop(turn).await
     }
+
+    /// What follows the lane's record of a drop: table and register let go of the name. While the store is away it stays to be done, since nobody
+    /// can ask for the topic again by its name; what cannot be done at all is left to the next start.
+    async fn finish_drop(&self, turn: &mut Option<HalfDropped>) -> Result<()> {
+        let Some(HalfDropped { tenant, def }) = turn.take() else { return Ok(()) };
+        let parts = &self.shared.core.parts;
+        let finished = match parts.tables.drop_table(&tenant, &def).await {
+            Ok(()) => parts.topics.release(&tenant, &def).await,
+            failed => failed,
+        };
+        let Err(error) = finished else {
+            self.followed(&def).await;
+            return Ok(());
+        };
+        let failed = half_done(&def, "dropped, but its name is not free", error);
+        match failed.kind().is_retryable() {
+            true => *turn = Some(HalfDropped { tenant, def }),
+            false => tracing::error!(topic = %def.name, %failed, "a dropped topic's registers cannot be read"),
+        }
+        Err(failed)
+    }
+
+    /// Tells the lane that it need not remember. If it cannot be told, the next start finds out by itself.
+    async fn followed(&self, def: &TopicDef) {
+        if let Err(error) = self.shared.send(Command::Followed { topic: def.id }).await {
+            tracing::debug!(topic = %def.name, %error, "the lane could not be told that the topic's register follows");
+        }
+    }
+}
+
+/// A topic that the lane has dropped, and whose table and register may not say so yet.
+#[derive(Debug)]
+pub(super) struct HalfDropped {
+    tenant: TenantName,
+    def: Arc<TopicDef>,
+}
+
+/// The lane's record is durable: whatever failed after it, it would be a lie that nothing happened.
+fn half_done(def: &TopicDef, what: &str, error: CatalogError) -> IngestError {
+    let kind = if error.kind().is_retryable() { ErrorKind::Indeterminate } else { error.kind() };
+    IngestError::new(kind, format!("topic {} is {what} yet: {error}; try again", def.name))
 }
 
 /// Does it even if whoever asked goes away: half of it would wait for the next start.

@@ -378,3 +378,5 @@ async fn a_topic_whose_table_is_another_ones_stops_alone() {
     let mut producer = engine.appender(&tenant(), &name("healthy"), AppendOptions::default()).await.unwrap();
     assert_eq!(producer.submit(order_rows(1..2)).await.unwrap().await.unwrap().accepted, 1);
 }
+
+mod ailing;
