@@ -1,5 +1,6 @@
 //! One state of one table: a metadata file that was current once, and what can be read from it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use iceberg::spec::{FormatVersion, ManifestFile, ManifestList, TableMetadata};
@@ -13,7 +14,6 @@ use super::{Shared, iceberg_error, properties};
 use crate::error::Result;
 
 /// A table's state at a moment: one Iceberg metadata file.
-#[derive(Debug)]
 pub struct TableState {
     shared: Arc<Shared>,
     name: String,
@@ -22,6 +22,16 @@ pub struct TableState {
     metadata: Arc<TableMetadata>,
     watermark: Watermark,
     files: OnceCell<Arc<FileSet>>,
+}
+
+/// Without what all tables share: that holds the states in turn, and would be written out for ever.
+impl fmt::Debug for TableState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, watermark, metadata_uri, .. } = self;
+        let mut state = f.debug_struct("TableState");
+        state.field("name", name).field("watermark", watermark).field("metadata_uri", metadata_uri);
+        state.finish_non_exhaustive()
+    }
 }
 
 impl TableState {

@@ -27,6 +27,7 @@ async fn what_is_flushed_is_in_the_table_sorted_and_described() {
     let empty = tables.ensure(&tenant(), &def).await.unwrap();
     assert_eq!((empty.watermark(), empty.snapshot_id()), (Watermark::START, None));
     assert!(empty.files().await.unwrap().files().is_empty());
+    assert!(format!("{tables:?}").contains(empty.metadata_uri()), "printing them comes to an end");
 
     let first = [events(&def, 1, &[("b", "eu"), ("a", "us")]), events(&def, 3, &[("a", "eu"), ("b", "eu")])];
     flush(&tables, &def, 1, &first).await.unwrap();
