@@ -45,7 +45,7 @@ impl S3 {
     /// Starts a server with one empty bucket and waits until it listens.
     pub async fn start(kind: Kind) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("firn-s3-").tempdir()?;
-        std::fs::create_dir(folder.path().join(BUCKET))?;
+        std::fs::create_dir_all(folder.path().join("data").join(BUCKET))?;
         let port = free_port()?;
         let child = spawn(kind, port, &folder)?;
         let mut server = Self { kind, port, folder, child };
@@ -113,7 +113,7 @@ impl Drop for S3 {
 
 fn spawn(kind: Kind, port: u16, folder: &TempDir) -> Result<Child> {
     let [name, secret] = CREDENTIAL;
-    let data = folder.path();
+    let data = &folder.path().join("data");
     let address = format!("127.0.0.1:{port}");
     let mut command = match kind {
         Kind::VersityGw => {
@@ -153,6 +153,7 @@ fn spawn(kind: Kind, port: u16, folder: &TempDir) -> Result<Child> {
         Kind::S3Mock => {
             let jar = std::fs::read_dir(tool("s3mock")?)?.next().context("the S3Mock folder is empty")??.path();
             let mut command = Command::new("java");
+            command.arg(format!("-Djava.io.tmpdir={}", data.display()));
             command
                 .arg("-jar")
                 .arg(jar)
@@ -161,7 +162,7 @@ fn spawn(kind: Kind, port: u16, folder: &TempDir) -> Result<Child> {
             command
         }
     };
-    let log = std::fs::File::create(data.with_extension("log")).context("a log beside the data")?;
+    let log = std::fs::File::create(folder.path().join("log")).context("a log beside the data")?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().with_context(|| format!("cannot start {kind:?}"))
 }
