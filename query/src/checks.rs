@@ -17,6 +17,7 @@ use schemas::{ErrorKind, SchemaError};
 
 use crate::error::{QueryError, Result};
 use crate::sql::errors::from_datafusion;
+use crate::sql::stack::with_room;
 use crate::sql::{guard, session};
 
 /// Compiles checks with DataFusion. Stateless.
@@ -52,6 +53,10 @@ impl Check for Compiled {
 ///
 /// Errors: `Invalid`; `NotFound` for an unknown column, naming those that exist.
 pub(crate) fn compile_predicate(expression: &str, schema: &SchemaRef) -> Result<Arc<dyn PhysicalExpr>> {
+    with_room(|| compile(expression, schema))
+}
+
+fn compile(expression: &str, schema: &SchemaRef) -> Result<Arc<dyn PhysicalExpr>> {
     let ast = guard::expression(expression)?;
     if let Some(alias) = ast.alias {
         return Err(invalid(format!("expected an expression alone, found the alias {alias}")));

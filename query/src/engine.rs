@@ -64,11 +64,11 @@ pub struct Statement {
 }
 
 impl QueryEngine {
-    /// Errors: `Invalid` if the spill folder cannot be used.
+    /// Errors: `Invalid` if the spill folder cannot be used; `Unavailable` if there are no threads to be had.
     pub fn new(parts: Parts) -> Result<Self> {
         let runtime = runtime::build(&parts.settings, parts.tables.store().objects())?;
         let reader = Reader::new(parts, runtime);
-        let sql = Arc::new(Sql::new(reader.clone()));
+        let sql = Arc::new(Sql::new(reader.clone())?);
         Ok(Self { reader, sql })
     }
 
@@ -83,7 +83,7 @@ impl QueryEngine {
     ///
     /// Errors: those of `prepare`; in the stream also `Overloaded` (memory and spill exhausted) and `Unavailable` (deadline, store away).
     pub async fn sql(&self, tenant: &TenantName, sql: &str, parameters: Option<RecordBatch>) -> Result<BatchStream> {
-        self.sql.run(tenant, sql, parameters.as_ref()).await
+        self.sql.run(tenant, sql, parameters).await
     }
 
     /// One key in seq order, or a whole topic in seq order with bounded memory.

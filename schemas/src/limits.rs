@@ -43,7 +43,7 @@ pub const SQL_BYTES_MAX: usize = 1 << 20;
 /// Most words and signs of a SQL statement.
 pub const SQL_TOKENS_MAX: usize = 100_000;
 /// Most operators (and keywords that act like one) of a SQL statement or expression: how deep its tree can become without parentheses.
-pub const SQL_OPERATORS_MAX: usize = 2_000;
+pub const SQL_OPERATORS_MAX: usize = 500;
 /// Most tables that a SQL statement names.
 pub const SQL_RELATIONS_MAX: usize = 128;
 /// Largest JSON ticket, descriptor or action body, bytes.

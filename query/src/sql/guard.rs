@@ -16,10 +16,8 @@ use schemas::limits::{EXPRESSION_BYTES_MAX, SQL_BYTES_MAX, SQL_OPERATORS_MAX, SQ
 
 use super::dialect::Bounded;
 use super::errors::from_datafusion;
+use super::stack::with_room;
 use crate::error::{QueryError, Result};
-
-/// Stack for parsing, bytes.
-const STACK_BYTES: usize = 16 << 20;
 
 /// Parses one read-only statement; `?` becomes `$1`, `$2`, … in order.
 ///
@@ -50,11 +48,10 @@ pub(crate) fn expression(sql: &str) -> Result<ExprWithAlias> {
     parse(tokens(sql, EXPRESSION_BYTES_MAX, "expression")?, |parser| parser.parse_into_expr())
 }
 
-/// Parses on a stack that holds as many levels as the parser allows: in a debug build they are more than a thread has.
 fn parse<T>(tokens: Vec<TokenWithSpan>, how: impl FnOnce(&mut DFParser<'_>) -> DataFusionResult<T>) -> Result<T> {
     let dialect = Bounded::new(tokens.len());
     let parse = || DFParserBuilder::new(tokens).with_dialect(&dialect).build().and_then(|mut parser| how(&mut parser));
-    let parsed = stacker::maybe_grow(STACK_BYTES / 2, STACK_BYTES, parse);
+    let parsed = with_room(parse);
     if parsed.is_err() && dialect.exhausted() {
         return Err(invalid(
             "this is nested in a way that takes too long to understand; look for a parenthesis or an END that is missing",

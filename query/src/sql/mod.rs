@@ -1,160 +1,89 @@
 //! SQL: read-only statements over a tenant's topics.
 //!
-//! A statement passes `guard` (size, depth, nothing but reading), has its names looked up in `namespace`, is planned by DataFusion in a
-//! `session` of its own over views taken once for the whole statement, and runs as a `running` stream with a deadline.
+//! A statement passes `guard` (size, depth, nothing but reading), has its names looked up in `namespace`, is planned by `planner` in a `session`
+//! of its own over views taken once for the whole statement, and runs as a task of the `workers` until its deadline.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use catalog::view::ReadView;
-use datafusion::common::utils::datafusion_strsim::levenshtein;
-use datafusion::execution::context::SQLOptions;
-use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
-use datafusion::sql::parser::Statement as Ast;
-use schemas::{ErrorKind, TenantName, TopicDef, TopicName};
-use tokio::sync::Semaphore;
+use schemas::TenantName;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::engine::{BatchStream, Statement};
-use crate::error::{QueryError, Result};
+use crate::error::Result;
 use crate::reader::Reader;
-use crate::table::TopicTable;
-use errors::{from_datafusion, listed};
-use namespace::{CATALOG, Namespace};
-use running::{Deadline, Running};
+use crate::stream::join_error;
+use planner::Planner;
+use running::{AHEAD_BATCHES, Deadline};
+use workers::Workers;
 
 pub(crate) mod errors;
 pub(crate) mod guard;
 pub(crate) mod runtime;
 pub(crate) mod session;
+pub(crate) mod stack;
 
 mod dialect;
 mod namespace;
 mod parameters;
+mod planner;
 mod running;
-
-const INFORMATION_SCHEMA: &str = "information_schema";
+mod workers;
 
 /// The SQL side of the read path.
 #[derive(Debug)]
 pub(crate) struct Sql {
-    reader: Reader,
-    base: SessionState,
+    planner: Arc<Planner>,
+    workers: Workers,
     places: Arc<Semaphore>,
+    deadline: Duration,
 }
 
 impl Sql {
-    /// Plans with DataFusion's functions, runs in the reader's runtime.
-    pub(crate) fn new(reader: Reader) -> Self {
-        let base = session::base(Arc::clone(&reader.runtime));
+    /// Plans with DataFusion's functions, runs with the reader's memory and spill folder. Errors: those of [`Workers::new`].
+    pub(crate) fn new(reader: Reader) -> Result<Self> {
         let places = Arc::new(Semaphore::new(reader.settings.concurrent_max.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { reader, base, places }
+        let deadline = Duration::from_millis(reader.settings.deadline_ms);
+        Ok(Self { planner: Arc::new(Planner::new(reader)), workers: Workers::new()?, places, deadline })
     }
 
     /// See [`crate::QueryEngine::prepare`].
     pub(crate) async fn prepare(&self, tenant: &TenantName, sql: &str) -> Result<Statement> {
-        let ast = guard::statement(sql)?;
-        self.topics_of(tenant, &ast)?;
-        let state = self.state(tenant, HashMap::new());
-        let plan = planned(&state, ast).await?;
-        let parameters = parameters::of(&plan)?;
-        let schema = match state.optimize(&plan) {
-            Ok(optimized) => Arc::clone(optimized.schema().inner()),
-            // Without its value, a parameter may have no type that fits yet.
-            Err(_) if parameters.fields().iter().any(|field| field.data_type().is_null()) => {
-                Arc::clone(plan.schema().inner())
-            }
-            Err(error) => return Err(from_datafusion(error)),
-        };
-        Ok(Statement { sql: sql.to_owned(), schema, parameters })
+        let (planner, tenant, sql) = (Arc::clone(&self.planner), tenant.clone(), sql.to_owned());
+        let described = self.workers.spawn(async move { planner.describe(&tenant, sql).await });
+        described.await.unwrap_or_else(|join| Err(join_error(join)))
     }
 
     /// See [`crate::QueryEngine::sql`].
-    pub(crate) async fn run(&self, tenant: &TenantName, sql: &str, row: Option<&RecordBatch>) -> Result<BatchStream> {
-        let ast = guard::statement(sql)?;
-        let deadline = Deadline::after(Duration::from_millis(self.reader.settings.deadline_ms));
+    pub(crate) async fn run(&self, tenant: &TenantName, sql: &str, row: Option<RecordBatch>) -> Result<BatchStream> {
+        let deadline = Deadline::after(self.deadline);
         let place = async { Ok(Arc::clone(&self.places).acquire_owned().await.expect("never closed")) };
         let place = deadline.bound(place, Deadline::passed_in_queue).await?;
-        let start = async {
-            let opened = self.open(self.topics_of(tenant, &ast)?).await?;
-            let state = self.state(tenant, opened);
-            let plan = parameters::bind(planned(&state, ast).await?, row)?;
-            let plan = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
-            execute_stream(plan, state.task_ctx()).map_err(from_datafusion)
+
+        let (planner, tenant, sql) = (Arc::clone(&self.planner), tenant.clone(), sql.to_owned());
+        let (started, schema) = oneshot::channel();
+        let (out, received) = mpsc::channel(AHEAD_BATCHES);
+        let work = async move {
+            let batches = planner.start(&tenant, &sql, row.as_ref()).await?;
+            // Nobody listens any more: the next send will tell.
+            let _ = started.send(batches.schema());
+            running::forward(batches, out).await
         };
-        let batches = deadline.bound(Box::pin(start), Deadline::passed).await?;
-        let schema = batches.schema();
-        Ok(BatchStream { schema, batches: Box::pin(Running::new(batches, place, deadline)) })
-    }
-
-    /// The topics that a statement names. Errors: `NotFound`, with the names that come nearest.
-    fn topics_of(&self, tenant: &TenantName, ast: &Ast) -> Result<Vec<Arc<TopicDef>>> {
-        let references = self.base.resolve_table_references(ast).map_err(from_datafusion)?;
-        let mut topics: Vec<Arc<TopicDef>> = Vec::with_capacity(references.len());
-        for reference in references {
-            let name = reference.resolve(CATALOG, tenant.as_str());
-            if &*name.schema == INFORMATION_SCHEMA {
-                continue;
-            }
-            let visible = &*name.catalog == CATALOG && &*name.schema == tenant.as_str();
-            let topic = TopicName::new(&*name.table).ok().filter(|_| visible);
-            match topic.and_then(|topic| self.reader.topics.get(tenant, &topic)) {
-                Some(def) if topics.iter().all(|known| known.id != def.id) => topics.push(def),
-                Some(_) => {}
-                None if visible => return Err(self.no_topic(tenant, &name.table)),
-                None => return Err(no_schema(tenant, &name.catalog, &name.schema)),
-            }
+        let task = self.workers.spawn(async move {
+            let done = deadline.bound(work, Deadline::passed).await;
+            drop(place);
+            done
+        });
+        let schema = async { Ok(schema.await.ok()) };
+        match deadline.bound(schema, Deadline::passed).await? {
+            Some(schema) => Ok(BatchStream { schema, batches: Box::pin(running::batches(received, task, deadline)) }),
+            None => match task.await.unwrap_or_else(|join| Err(join_error(join))) {
+                Err(error) => Err(error),
+                Ok(()) => unreachable!("a task that succeeds has told its schema"),
+            },
         }
-        Ok(topics)
     }
-
-    /// One view a topic. All tails are taken before any table, so that no view is older than another by more than this call.
-    async fn open(&self, topics: Vec<Arc<TopicDef>>) -> Result<HashMap<TopicName, Arc<TopicTable>>> {
-        let held: Vec<_> = topics.iter().map(|def| self.reader.tail.snapshot(&def.id)).collect();
-        let mut opened = HashMap::with_capacity(topics.len());
-        for (def, held) in topics.into_iter().zip(held) {
-            let held = held.ok_or_else(|| {
-                QueryError::new(ErrorKind::NotFound, format!("topic {} is not held by this server", def.name))
-            })?;
-            let table = self.reader.tables.current(&def).await?;
-            let view = ReadView::new(Arc::clone(&def), held, table)?;
-            opened.insert(def.name.clone(), Arc::new(TopicTable::new(view, &self.reader.metadata)));
-        }
-        Ok(opened)
-    }
-
-    fn state(&self, tenant: &TenantName, opened: HashMap<TopicName, Arc<TopicTable>>) -> SessionState {
-        let mut state = self.base.clone();
-        state.config_mut().options_mut().catalog.default_schema = tenant.to_string();
-        state.register_catalog_list(Arc::new(Namespace::new(self.reader.topics.clone(), tenant.clone(), opened)));
-        state.mark_start_execution();
-        state
-    }
-
-    fn no_topic(&self, tenant: &TenantName, name: &str) -> QueryError {
-        let topics = self.reader.topics.list(tenant);
-        let mut names: Vec<&str> = topics.iter().map(|def| def.name.as_str()).collect();
-        names.sort_by_key(|known| levenshtein(known, name));
-        QueryError::new(ErrorKind::NotFound, format!("there is no topic {name:?}; {}", listed("topics", &names)))
-    }
-}
-
-fn no_schema(tenant: &TenantName, catalog: &str, schema: &str) -> QueryError {
-    let message = format!(
-        "there is no {catalog}.{schema}; topics are found as TOPIC, {tenant}.TOPIC or {CATALOG}.{tenant}.TOPIC"
-    );
-    QueryError::new(ErrorKind::NotFound, message)
-}
-
-/// The logical plan; checked again to only read, since the syntax can hide an INSERT inside a query.
-async fn planned(state: &SessionState, ast: Ast) -> Result<LogicalPlan> {
-    let plan = state.statement_to_plan(ast).await.map_err(from_datafusion)?;
-    let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    only_reads.verify_plan(&plan).map_err(from_datafusion)?;
-    Ok(plan)
 }
 
 #[cfg(test)]

@@ -28,6 +28,11 @@ pub(crate) fn of(plan: &LogicalPlan) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }
 
+/// True if the type of a parameter is known only with its value.
+pub(crate) fn any_untyped(parameters: &SchemaRef) -> bool {
+    parameters.fields().iter().any(|field| field.data_type().is_null())
+}
+
 /// The plan with the values of `row` (one row, a column a parameter) for its parameters, each cast to the type that was inferred.
 ///
 /// Errors: `Invalid` if there are too few or too many, or one cannot be cast.

@@ -9,11 +9,15 @@ use datafusion::prelude::SessionConfig;
 
 use super::namespace::CATALOG;
 
+/// The part of memory that a sort may keep for merging, with one in every partition: one in this many.
+const MERGE_SHARE: usize = 4;
+
 /// The state that every statement's is cloned from. No catalogs yet, no file formats, no table factories: nothing can be made or read by path.
-pub(crate) fn base(runtime: Arc<RuntimeEnv>) -> SessionState {
+/// `memory_bytes` is what its runtime's pool holds.
+pub(crate) fn base(runtime: Arc<RuntimeEnv>, memory_bytes: usize) -> SessionState {
     let table_functions = SessionStateDefaults::default_table_functions();
     SessionStateBuilder::new()
-        .with_config(config())
+        .with_config(config(memory_bytes))
         .with_runtime_env(runtime)
         .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
         .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
@@ -25,11 +29,11 @@ pub(crate) fn base(runtime: Arc<RuntimeEnv>) -> SessionState {
 
 /// The state that lone expressions are compiled in.
 pub(crate) fn expressions() -> &'static SessionState {
-    static STATE: LazyLock<SessionState> = LazyLock::new(|| base(Arc::new(RuntimeEnv::default())));
+    static STATE: LazyLock<SessionState> = LazyLock::new(|| base(Arc::new(RuntimeEnv::default()), usize::MAX));
     &STATE
 }
 
-fn config() -> SessionConfig {
+fn config(memory_bytes: usize) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_information_schema(true)
         .with_create_default_catalog_and_schema(false)
@@ -37,6 +41,9 @@ fn config() -> SessionConfig {
     let options = config.options_mut();
     options.execution.parquet.pushdown_filters = true;
     options.execution.parquet.reorder_filters = true;
+    // What a sort keeps for merging its spilled runs: at the default, a few sorts side by side would keep a small pool's all.
+    let kept = memory_bytes / (MERGE_SHARE * options.execution.target_partitions);
+    options.execution.sort_spill_reservation_bytes = kept.min(options.execution.sort_spill_reservation_bytes);
     options.sql_parser.collect_spans = true;
     // Stock clients (JDBC, ODBC) know strings and not string views.
     options.sql_parser.map_string_types_to_utf8view = false;

@@ -6,6 +6,8 @@ use arrow::record_batch::RecordBatch;
 use futures::StreamExt;
 use schemas::{ErrorKind, TenantName};
 
+use crate::error::QueryError;
+
 use super::*;
 use crate::settings::Settings;
 use crate::testing::{Row, World, collect};
@@ -141,6 +143,11 @@ async fn the_deepest_statement_that_passes_runs() {
     let world = world().await;
     let terms = schemas::limits::SQL_OPERATORS_MAX - 10;
     assert_eq!(number(&world, &format!("SELECT 1{}", " + 1".repeat(terms))).await, terms as i64 + 1);
+    let in_tasks =
+        format!("SELECT max(amount{}) AS m FROM orders GROUP BY region ORDER BY m DESC", " + 1".repeat(terms));
+    assert_eq!(number(&world, &in_tasks).await, 60 + terms as i64);
+    let condition = format!("SELECT count(*) FROM orders WHERE amount = 10{}", " OR amount = 20".repeat(terms / 2));
+    assert_eq!(number(&world, &condition).await, 2);
     let deep = 20;
     let nested = format!("SELECT count(*) FROM {}orders{}", "(SELECT * FROM ".repeat(deep), ")".repeat(deep));
     assert_eq!(number(&world, &nested).await, 6);
@@ -228,77 +235,96 @@ async fn a_failure_on_a_value_is_the_callers() {
     }
 }
 
-const ENDLESS: &str =
-    "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value + b.value < 0";
+/// Pauses often, and never ends.
+const ENDLESS: &str = "SELECT sum(value) FROM generate_series(1, 1000000000000)";
+/// Computes for a while without a pause.
+const STUBBORN: &str =
+    "SELECT count(*) FROM generate_series(1, 8000) a, generate_series(1, 8000) b WHERE a.value + b.value < 0";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_query_ends_at_its_deadline() {
-    let world = with(Settings { deadline_ms: 200, ..Settings::default() }).await;
-    let error = failure(&world, ENDLESS).await;
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.to_string().contains("deadline of 200ms"), "{error}");
-    assert_eq!(number(&world, "SELECT count(*) FROM orders").await, 6);
+#[tokio::test]
+async fn a_query_ends_at_its_deadline_even_if_it_never_pauses() {
+    let world = with(Settings { deadline_ms: 100, ..Settings::default() }).await;
+    for sql in [ENDLESS, STUBBORN] {
+        let error = failure(&world, sql).await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("deadline of 100ms"), "{error}");
+    }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
+async fn a_caller_that_stalls_keeps_its_place_until_its_deadline_only() {
+    let world = with(Settings { deadline_ms: 100, ..Settings::default() }).await;
+    let all = "SELECT value FROM generate_series(1, 1000000000)";
+    let mut stalled = world.engine.sql(&world.tenant, all, None).await.unwrap();
+    all_is_given_back(world.engine.sql_side()).await;
+    let mut last = None;
+    while let Some(batch) = stalled.batches.next().await {
+        last = Some(batch);
+    }
+    assert_eq!(last.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
 async fn a_query_waits_for_a_place_until_its_deadline() {
     let world = with(Settings { concurrent_max: 1, deadline_ms: 200, ..Settings::default() }).await;
-    let first = world.engine.sql(&world.tenant, "SELECT * FROM orders", None).await.unwrap();
+    let place = Arc::clone(&world.engine.sql_side().places).acquire_owned().await.unwrap();
     let error = failure(&world, "SELECT 1").await;
     assert_eq!(error.kind(), ErrorKind::Overloaded);
-    drop(first);
+    drop(place);
     assert_eq!(number(&world, "SELECT 1").await, 1);
 }
 
-/// Memory is given back by tasks that end a moment after their stream.
-async fn reserved_falls_to_zero(sql: &Sql) {
-    for _ in 0..1_000 {
-        if sql.reader.runtime.memory_pool.reserved() == 0 {
+/// Tasks end, and give back what they hold, a moment after their stream.
+async fn all_is_given_back(sql: &Sql) {
+    let reserved = || sql.planner.reader().runtime.memory_pool.reserved();
+    let places = sql.planner.reader().settings.concurrent_max;
+    for _ in 0..3_000 {
+        if reserved() == 0 && sql.places.available_permits() == places {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("{} bytes are still reserved", sql.reader.runtime.memory_pool.reserved());
+    panic!("{} bytes and {} places are still held", reserved(), places - sql.places.available_permits());
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn dropping_the_stream_gives_memory_and_place_back() {
-    let world = with(Settings { concurrent_max: 1, ..Settings::default() }).await;
-    let sql = "SELECT value % 1000 AS v, count(*) FROM generate_series(1, 500000) GROUP BY value ORDER BY v";
-    let mut stream = world.engine.sql(&world.tenant, sql, None).await.unwrap();
+    let world = world().await;
+    let sorted = "SELECT value FROM generate_series(1, 300000) ORDER BY value % 1000";
+    let mut stream = world.engine.sql(&world.tenant, sorted, None).await.unwrap();
     stream.batches.next().await.unwrap().unwrap();
-    assert!(world.engine.sql_side().reader.runtime.memory_pool.reserved() > 0);
+    assert!(world.engine.sql_side().planner.reader().runtime.memory_pool.reserved() > 0);
     drop(stream);
-    reserved_falls_to_zero(world.engine.sql_side()).await;
-    assert_eq!(number(&world, "SELECT count(*) FROM orders").await, 6);
+    all_is_given_back(world.engine.sql_side()).await;
     let mut endless = world.engine.sql(&world.tenant, ENDLESS, None).await.unwrap();
     let waited = tokio::time::timeout(Duration::from_millis(50), endless.batches.next()).await;
     assert!(waited.is_err());
     drop(endless);
-    reserved_falls_to_zero(world.engine.sql_side()).await;
+    all_is_given_back(world.engine.sql_side()).await;
 }
 
-const BIG_SORT: &str = "SELECT count(*), min(h), max(h) FROM (SELECT h, row_number() OVER (ORDER BY h) AS n FROM (SELECT md5(cast(value AS varchar)) AS h FROM generate_series(1, 200000)))";
+const BIG_SORT: &str = "SELECT count(*), sum(n), max(h) FROM (SELECT h, row_number() OVER (ORDER BY h) AS n FROM \
+     (SELECT cast(value * 7919 % 200003 AS varchar) || ' and some more text to sort' AS h FROM generate_series(1, 600000)))";
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_sort_beyond_its_memory_spills_and_succeeds() {
     let folder = tempfile::tempdir().unwrap();
     let spill_dir = Some(folder.path().join("spill"));
-    let world = with(Settings { memory_bytes: 8 << 20, spill_dir, ..Settings::default() }).await;
-    assert_eq!(number(&world, BIG_SORT).await, 200_000);
+    let world = with(Settings { memory_bytes: 32 << 20, spill_dir, ..Settings::default() }).await;
+    assert_eq!(number(&world, BIG_SORT).await, 600_000);
     let explained = answer(&world, &format!("EXPLAIN ANALYZE {BIG_SORT}"), None).await.unwrap();
     let plan = explained.column(1).as_string::<i32>().value(0).to_owned();
     let spills = plan.split("spill_count=").skip(1).any(|rest| !rest.starts_with('0'));
     assert!(spills, "{plan}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn memory_and_spill_used_up_is_overload() {
-    let world = with(Settings { memory_bytes: 8 << 20, spill_bytes_max: 1 << 20, ..Settings::default() }).await;
+    let world = with(Settings { memory_bytes: 16 << 20, spill_bytes_max: 1 << 20, ..Settings::default() }).await;
     let error = failure(&world, BIG_SORT).await;
     assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
     assert!(error.to_string().contains("spill_bytes_max") && !error.to_string().contains('\n'), "{error}");
-    reserved_falls_to_zero(world.engine.sql_side()).await;
+    all_is_given_back(world.engine.sql_side()).await;
     assert_eq!(number(&world, "SELECT count(*) FROM orders").await, 6);
 }
 
