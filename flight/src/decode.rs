@@ -4,10 +4,9 @@
 //! 2. Arrow then validates what it decodes: offsets, UTF-8, null counts. A batch from here is sound, whatever its meaning.
 //! 3. Where the decoder meets bytes that its authors did not foresee it panics; that is caught here and is the client's error.
 //!
-//! Buffers are slices of the message, not copies, except where Arrow needs an alignment that the message has not.
+//! Buffers are slices of the message if it lies as Arrow needs it, and of one aligned copy of its body if it does not.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
@@ -17,11 +16,16 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightData;
 use arrow_ipc::reader::{read_dictionary, read_record_batch};
 use arrow_ipc::{Message, MessageHeader};
+use bytes::Bytes;
 use schemas::limits;
 
 use crate::error::{Result, WireError};
+use crate::guard;
 
 mod bounds;
+
+/// What IPC aligns buffers to within a body, at least; and all that plain numbers and offsets need.
+const ALIGNMENT: usize = 8;
 
 /// Decodes one stream of Flight messages: a schema, then dictionaries and batches.
 #[derive(Debug, Default)]
@@ -43,7 +47,7 @@ impl Decoder {
         if data.data_header.is_empty() {
             return Ok(None);
         }
-        catch_unwind(AssertUnwindSafe(|| self.decode_message(data))).unwrap_or_else(|_| {
+        guard::untrusted(|| self.decode_message(data)).unwrap_or_else(|| {
             Err(WireError::invalid("Arrow message: it cannot be decoded, its parts contradict each other"))
         })
     }
@@ -55,7 +59,7 @@ impl Decoder {
             MessageHeader::NONE => Ok(None),
             MessageHeader::Schema => self.take_schema(&data).map(|()| None),
             MessageHeader::DictionaryBatch => self.take_dictionary(&message, data.data_body.into()).map(|()| None),
-            MessageHeader::RecordBatch => self.take_batch(&message, data.data_body.into()).map(Some),
+            MessageHeader::RecordBatch => self.take_batch(&message, data.data_body).map(Some),
             other => Err(WireError::invalid(format!("Arrow message: expected a schema or a batch, found {other:?}"))),
         }
     }
@@ -85,11 +89,12 @@ impl Decoder {
         Ok(())
     }
 
-    fn take_batch(&self, message: &Message<'_>, body: Buffer) -> Result<RecordBatch> {
+    fn take_batch(&self, message: &Message<'_>, body: Bytes) -> Result<RecordBatch> {
         let schema = self.expect_schema()?;
         let malformed = || WireError::invalid("Arrow batch: expected a record batch header, found none");
         let header = message.header_as_record_batch().ok_or_else(malformed)?;
         bounds::check_body(&header, &body)?;
+        let body = if header.compression().is_some() { Buffer::from(body) } else { aligned(body) };
         let batch = read_record_batch(&body, header, schema, &self.dictionaries, None, &message.version())
             .map_err(|error| WireError::invalid(format!("Arrow batch: {error}")))?;
         bounds::check_expanded(&batch)?;
@@ -99,6 +104,14 @@ impl Decoder {
     fn expect_schema(&self) -> Result<SchemaRef> {
         self.schema.clone().ok_or_else(|| WireError::invalid("Arrow stream: expected the schema first, found a batch"))
     }
+}
+
+/// A body whose buffers Arrow can use as they lie, relative to it, in the message.
+///
+/// gRPC gives no alignment. Left to itself Arrow would copy every column of numbers and offsets and keep the whole message alive for the text
+/// beside them: for as long as the rows are in the tail they would be there twice.
+fn aligned(body: Bytes) -> Buffer {
+    if (body.as_ptr() as usize).is_multiple_of(ALIGNMENT) { Buffer::from(body) } else { Buffer::from(body.as_ref()) }
 }
 
 #[cfg(test)]

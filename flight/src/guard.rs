@@ -1,8 +1,10 @@
 //! One call's panic is one call's error: a defect met by one client must not be felt by another.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
@@ -39,6 +41,33 @@ pub(crate) async fn task<T>(work: impl Future<Output = Result<T>>) -> Result<T> 
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic)))
 }
 
+thread_local! {
+    /// True while this thread works on bytes that nobody vouches for.
+    static UNTRUSTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs foreign code over bytes that nobody vouches for; `None` if it panics. Once [`keep_quiet`] was called nothing is printed then:
+/// a client could fill the log with what is its own mistake.
+pub(crate) fn untrusted<T>(work: impl FnOnce() -> T) -> Option<T> {
+    UNTRUSTED.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    UNTRUSTED.set(false);
+    outcome.ok()
+}
+
+/// Makes this process print panics as before, those inside [`untrusted`] apart. Once a process, however often it is called.
+pub(crate) fn keep_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !UNTRUSTED.get() {
+                print(panic);
+            }
+        }));
+    });
+}
+
 fn panicked(panic: Box<dyn Any + Send>) -> WireError {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
@@ -71,6 +100,9 @@ mod tests {
         assert_eq!(items[0].as_ref().expect("one"), &1);
         assert_eq!(items[1].as_ref().expect_err("two").code(), tonic::Code::Internal);
         assert_eq!(items.len(), 2);
+
+        assert_eq!(untrusted(|| 7), Some(7));
+        assert_eq!(untrusted(|| if true { panic!("four") } else { 7 }), None);
 
         let error = task::<()>(async { panic!("three") }).await.expect_err("an error");
         assert_eq!(error.kind(), ErrorKind::Internal);

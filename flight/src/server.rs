@@ -25,6 +25,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::error::{Result, WireError};
+use crate::guard;
 use crate::http::{self, Http};
 use crate::metrics;
 use crate::phase::Phase;
@@ -83,6 +84,7 @@ impl Server {
     /// Errors: `Invalid` for settings or a store that cannot serve, `Unavailable` if a port is taken or the store is away; those of
     /// [`Engine::open`].
     pub async fn start(config: ServerConfig, env: Env) -> Result<Self> {
+        guard::keep_quiet();
         let recorder = metrics::install();
         let (flight, flight_addr) = bind("gRPC", config.server.flight).await?;
         let (http, http_addr) = bind("HTTP", config.server.http).await?;

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use arrow::array::{
     DictionaryArray, Int32Array, Int64Array, ListArray, NullArray, RecordBatchOptions, StringArray, StringViewArray,
     StructArray,
@@ -52,6 +54,23 @@ fn sample() -> RecordBatch {
 fn a_batch_survives_the_wire_plain_and_compressed() {
     for compression in [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)] {
         assert_eq!(decode_all(messages(&sample(), compression)).expect("decodes"), [sample()]);
+    }
+}
+
+#[test]
+fn a_batch_is_in_memory_once_wherever_its_message_lies() {
+    let numbers = Arc::new(Int64Array::from_iter_values(0..1_000)) as ArrayRef;
+    let texts = Arc::new(StringArray::from_iter_values((0..1_000).map(|row| format!("text {row}")))) as ArrayRef;
+    let batch = RecordBatch::try_from_iter([("number", numbers), ("text", texts)]).expect("a batch");
+    for offset in 0..ALIGNMENT {
+        let mut parts = messages(&batch, None);
+        let shifted = Bytes::from([&vec![0; offset][..], &parts[1].data_body].concat());
+        parts[1].data_body = shifted.slice(offset..);
+        let decoded = decode_all(parts).expect("decodes");
+        assert_eq!(decoded, [batch.clone()]);
+        let data: Vec<_> = decoded[0].columns().iter().map(|column| column.to_data()).collect();
+        let allocations: HashSet<_> = data.iter().flat_map(|data| data.buffers()).map(|b| b.data_ptr()).collect();
+        assert_eq!(allocations.len(), 1, "at offset {offset}");
     }
 }
 
