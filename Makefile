@@ -41,7 +41,7 @@ test-crash: ## kill -9 sixty times under load, on a local folder and on S3; prin
 .PHONY: bench
 bench: ## A table of figures, each beside its baseline (release build: a long one, once)
 	cargo build --locked --release --workspace --bins
-	$(CARGO_TARGET_DIR)/release/bench
+	$(CARGO_TARGET_DIR)/release/firn-bench
 
 .PHONY: notebook
 notebook: ## Runs the notebook against a server and keeps its outputs in the file

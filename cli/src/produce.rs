@@ -72,14 +72,20 @@ pub(crate) async fn run(client: Client, args: Produce, as_json: bool) -> Result<
     }
 }
 
-/// Rows of batches that are on their way, oldest first: what a row number in an answer means.
-type Sent = Arc<Mutex<VecDeque<Vec<u64>>>>;
+/// What the answering side has to know of what was sent.
+#[derive(Debug, Default)]
+struct Sent {
+    /// Rows of batches that are on their way, oldest first: what a row number in an answer means.
+    rows: VecDeque<Vec<u64>>,
+    /// Rows that never became part of a batch, not yet told of.
+    unreadable: Vec<Refusal>,
+}
 
 struct Load {
     report: Report,
     refusals: Refusals,
     progress: Progress,
-    sent: Sent,
+    sent: Arc<Mutex<Sent>>,
 }
 
 impl Load {
@@ -89,9 +95,8 @@ impl Load {
         tokio::spawn(stop_at_interrupt(Arc::clone(&interrupted)));
         let schema = input.schema();
         let (pieces, read) = mpsc::channel(PIECES_AHEAD);
-        let (unreadable, faults) = mpsc::unbounded_channel();
         let stop = Arc::clone(&interrupted);
-        let reader = tokio::task::spawn_blocking(move || read_all(input, whole_batches, &stop, &pieces, &unreadable));
+        let reader = tokio::task::spawn_blocking(move || read_all(input, whole_batches, &stop, &pieces));
         let data = FlightDataEncoderBuilder::new()
             .with_schema(schema)
             .with_flight_descriptor(Some(FlightDescriptor::new_cmd(Ticket::from(Request::Append(append)).to_json())))
@@ -107,7 +112,7 @@ impl Load {
         }
         .await;
         drop(answers);
-        self.unreadable(faults)?;
+        self.unreadable()?;
         outcome?;
         reader.await.map_err(Failure::other)??;
         match interrupted.load(Ordering::Relaxed) {
@@ -117,7 +122,8 @@ impl Load {
     }
 
     fn answered(&mut self, result: &BatchResult) -> Result<(), Failure> {
-        let rows = self.sent.lock().map_err(Failure::other)?.pop_front().unwrap_or_default();
+        self.unreadable()?;
+        let rows = self.sent.lock().map_err(Failure::other)?.rows.pop_front().unwrap_or_default();
         self.report.accepted += result.accepted;
         self.report.first_seq = self.report.first_seq.or(result.first_seq.map(|seq| seq.0));
         self.report.last_seq = result.last_seq.map(|seq| seq.0).or(self.report.last_seq);
@@ -130,33 +136,20 @@ impl Load {
         Ok(())
     }
 
-    /// Rows that never became part of a batch.
-    fn unreadable(&mut self, mut faults: mpsc::UnboundedReceiver<Refusal>) -> Result<(), Failure> {
-        while let Ok(refusal) = faults.try_recv() {
-            self.report.refused += 1;
-            self.refusals.add(refusal)?;
-        }
-        Ok(())
+    /// Tells of rows that never became part of a batch.
+    fn unreadable(&mut self) -> Result<(), Failure> {
+        let unreadable = std::mem::take(&mut self.sent.lock().map_err(Failure::other)?.unreadable);
+        self.report.refused += unreadable.len() as u64;
+        unreadable.into_iter().try_for_each(|refusal| self.refusals.add(refusal))
     }
 }
 
 /// Reads pieces until the end, an error, an interrupt, or nobody wants them any more.
-fn read_all(
-    input: Input,
-    whole_batches: bool,
-    stop: &AtomicBool,
-    pieces: &mpsc::Sender<Piece>,
-    unreadable: &mpsc::UnboundedSender<Refusal>,
-) -> Result<(), Failure> {
+fn read_all(input: Input, whole_batches: bool, stop: &AtomicBool, pieces: &mpsc::Sender<Piece>) -> Result<(), Failure> {
     for piece in input {
         let mut piece = piece?;
-        let spoilt = whole_batches && !piece.unreadable.is_empty();
-        for refusal in std::mem::take(&mut piece.unreadable) {
-            // The other side outlives this loop; if it does not, nobody is left to be told.
-            let _ = unreadable.send(refusal);
-        }
-        if spoilt || piece.batch.num_rows() == 0 {
-            continue;
+        if whole_batches && !piece.unreadable.is_empty() {
+            piece.batch = piece.batch.slice(0, 0);
         }
         if stop.load(Ordering::Relaxed) || pieces.blocking_send(piece).is_err() {
             break;
@@ -165,15 +158,23 @@ fn read_all(
     Ok(())
 }
 
+/// The batches to send; what else the pieces hold is noted in `sent`.
 fn batches(
     read: mpsc::Receiver<Piece>,
-    sent: Sent,
+    sent: Arc<Mutex<Sent>>,
 ) -> impl Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static {
-    futures::stream::unfold(read, |mut read| async { read.recv().await.map(|piece| (piece, read)) }).map(move |piece| {
-        let mut sent = sent.lock().map_err(|error| FlightError::ProtocolError(error.to_string()))?;
-        sent.push_back(piece.rows);
-        Ok(piece.batch)
-    })
+    let pieces = futures::stream::unfold(read, |mut read| async { read.recv().await.map(|piece| (piece, read)) });
+    pieces.filter_map(move |piece| std::future::ready(note(&sent, piece).transpose()))
+}
+
+fn note(sent: &Mutex<Sent>, piece: Piece) -> Result<Option<RecordBatch>, FlightError> {
+    let mut sent = sent.lock().map_err(|error| FlightError::ProtocolError(error.to_string()))?;
+    sent.unreadable.extend(piece.unreadable);
+    if piece.batch.num_rows() == 0 {
+        return Ok(None);
+    }
+    sent.rows.push_back(piece.rows);
+    Ok(Some(piece.batch))
 }
 
 async fn stop_at_interrupt(interrupted: Arc<AtomicBool>) {

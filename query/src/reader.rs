@@ -81,19 +81,20 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Adds to all of them.
+    /// Adds to all of them, and to the metrics of the same names.
     pub(crate) fn add(&self, read: ReadStats) {
-        let add = |counter: &AtomicU64, more: u64| {
+        let add = |name: &'static str, counter: &AtomicU64, more: u64| {
             if more > 0 {
                 counter.fetch_add(more, Ordering::Relaxed);
+                metrics::counter!(name).increment(more);
             }
         };
-        add(&self.files_considered, read.files_considered);
-        add(&self.files_opened, read.files_opened);
-        add(&self.pages, read.pages);
-        add(&self.bytes, read.bytes);
-        add(&self.rows, read.rows);
-        add(&self.spilled_bytes, read.spilled_bytes);
+        add("firn_read_files_considered_total", &self.files_considered, read.files_considered);
+        add("firn_read_files_opened_total", &self.files_opened, read.files_opened);
+        add("firn_read_pages_total", &self.pages, read.pages);
+        add("firn_read_file_bytes_total", &self.bytes, read.bytes);
+        add("firn_read_decoded_rows_total", &self.rows, read.rows);
+        add("firn_read_spilled_bytes_total", &self.spilled_bytes, read.spilled_bytes);
     }
 
     /// Their state now. Each is exact; together they may be a moment apart.

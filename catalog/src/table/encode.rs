@@ -34,7 +34,7 @@ pub(crate) const ROW_GROUP_ROWS: usize = 256 << 10;
 /// Arrow bytes of a row group, about.
 pub(crate) const ROW_GROUP_BYTES: usize = 128 << 20;
 /// Bytes of a dictionary page, which every look-up in its column reads.
-pub(crate) const DICTIONARY_BYTES: usize = 64 << 10;
+pub(crate) const DICTIONARY_BYTES: usize = 8 << 10;
 /// Bytes of a string's bound in the footer and the manifest; the page index has up to [`limits::KEY_BYTES_MAX`], so keys are never cut there.
 pub(crate) const BOUND_BYTES: usize = 128;
 /// How often a bloom filter may say yes to an absent key.

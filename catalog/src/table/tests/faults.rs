@@ -1,3 +1,5 @@
+//! What a flush does when its puts are lost, late, refused or doubled, and others commit meanwhile.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! What other engines leave behind: replaced files, missing bounds, delete files.
+
 use std::collections::HashMap;
 
 use iceberg::spec::{

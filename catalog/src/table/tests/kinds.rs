@@ -1,3 +1,5 @@
+//! Every type that a column can have: written, bounded, and read back.
+
 use arrow::array::{
     ArrayRef, Decimal128Array, FixedSizeBinaryArray, Float32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
     new_null_array,
