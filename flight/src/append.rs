@@ -16,12 +16,12 @@ use std::time::Instant;
 
 use arrow_flight::{FlightData, FlightDescriptor, PutResult};
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, FuturesOrdered};
+use futures::{FutureExt, StreamExt};
 use ingest::engine::{AppendOptions, Receipt, Refusal};
 use ingest::{Appender, IngestError};
-use schemas::{Seq, TenantName, limits};
+use schemas::{ErrorKind, Seq, TenantName, limits};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -204,34 +204,86 @@ async fn receive(in_flight: InFlight) -> Result<BatchResult> {
 
 /// Appends everything that `source` brings and answers once, at the end: Flight SQL's bulk ingest.
 ///
-/// Errors: `Invalid` at the first batch with a refused row, saying how many rows were appended before it; those of an append.
+/// Errors: `Invalid` at the first batch with a refused row; those of an append, but `Indeterminate` instead of any that says that nothing
+/// happened, if something has. All say how many rows were appended.
 pub(crate) async fn append_all(mut source: Source, mut appender: Appender) -> Result<u64> {
     let window = source.shared.settings.batches_in_flight_max.max(1);
-    let mut decoder = Decoder::default();
-    let mut in_flight = futures::stream::FuturesOrdered::new();
-    let mut appended = 0;
-    while let Some(message) = source.next().await? {
-        let Some(batch) = decoder.decode(message)? else { continue };
-        let receipt = Box::pin(appender.submit(batch).await?);
-        in_flight.push_back(receive(InFlight { receipt, since: Instant::now() }));
-        if in_flight.len() >= window {
-            count(&mut appended, in_flight.next().await)?;
-        }
+    let mut in_flight = FuturesOrdered::new();
+    let mut tally = Tally::default();
+    if let Err(error) = submit_in_turn(&mut source, &mut appender, window, &mut in_flight, &mut tally).await {
+        tally.failed(error);
     }
+    // What was under way when something failed is appended all the same, and counts.
     while let Some(result) = in_flight.next().await {
-        count(&mut appended, Some(result))?;
+        tally.add(result);
     }
-    Ok(appended)
+    tally.outcome()
 }
 
-fn count(appended: &mut u64, result: Option<Result<BatchResult>>) -> Result<()> {
-    let Some(result) = result.transpose()? else { return Ok(()) };
-    *appended += result.accepted;
-    match result.refused.first() {
-        None => Ok(()),
-        Some(Refusal { row, reason }) => Err(WireError::invalid(format!(
-            "row {row} of a batch is refused, and with it its batch: {reason}; {appended} rows of earlier batches were appended"
-        ))),
+type Receipts = FuturesOrdered<BoxFuture<'static, Result<BatchResult>>>;
+
+/// Reads, decodes and submits until the client is done or something is wrong. Errors: those that no receipt tells of.
+async fn submit_in_turn(
+    source: &mut Source,
+    appender: &mut Appender,
+    window: usize,
+    in_flight: &mut Receipts,
+    tally: &mut Tally,
+) -> Result<()> {
+    let mut decoder = Decoder::default();
+    while tally.error.is_none()
+        && let Some(message) = source.next().await?
+    {
+        let Some(batch) = decoder.decode(message)? else { continue };
+        let receipt = Box::pin(appender.submit(batch).await?);
+        in_flight.push_back(receive(InFlight { receipt, since: Instant::now() }).boxed());
+        if in_flight.len() >= window
+            && let Some(result) = in_flight.next().await
+        {
+            tally.add(result);
+        }
+    }
+    Ok(())
+}
+
+/// What has become of the batches of one bulk ingest.
+#[derive(Debug, Default)]
+struct Tally {
+    appended: u64,
+    /// The first.
+    error: Option<WireError>,
+}
+
+impl Tally {
+    fn add(&mut self, result: Result<BatchResult>) {
+        match result {
+            Err(error) => self.failed(error),
+            Ok(result) => {
+                self.appended += result.accepted;
+                if let Some(Refusal { row, reason }) = result.refused.first() {
+                    self.failed(WireError::invalid(format!(
+                        "row {row} of a batch is refused, and with it its batch: {reason}"
+                    )));
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, error: WireError) {
+        self.error.get_or_insert(error);
+    }
+
+    fn outcome(self) -> Result<u64> {
+        let Self { appended, error } = self;
+        let Some(error) = error else { return Ok(appended) };
+        let kind = match error.kind() {
+            // A client would take it that all can be sent again.
+            ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::Fenced if appended > 0 => {
+                ErrorKind::Indeterminate
+            }
+            kind => kind,
+        };
+        Err(WireError::new(kind, format!("{error}; {appended} rows of other batches were appended")))
     }
 }
 
@@ -256,5 +308,23 @@ mod tests {
         assert!(!result.refused.is_empty() && result.refused_unlisted > 0);
         assert_eq!(result.refused.len() as u64 + result.refused_unlisted, 5000);
         assert!(result.to_json().len() <= limits::REPORT_BYTES_MAX + 200);
+    }
+
+    #[test]
+    fn a_bulk_ingest_that_failed_says_what_it_appended() {
+        let tally = |results: Vec<Result<BatchResult>>| {
+            let mut tally = Tally::default();
+            results.into_iter().for_each(|result| tally.add(result));
+            tally.outcome()
+        };
+        let good = || Ok(BatchResult::from(receipt(vec![])));
+        let away = || Err(WireError::new(ErrorKind::Unavailable, "the store is away"));
+        assert_eq!(tally(vec![good(), good()]), Ok(6));
+        assert_eq!(tally(vec![away(), away()]).unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(tally(vec![good(), away()]).unwrap_err().kind(), ErrorKind::Indeterminate);
+        let refused = Ok(BatchResult { accepted: 0, ..receipt(vec!["key is null".into()]).into() });
+        let error = tally(vec![good(), refused, good(), away()]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().ends_with("key is null; 6 rows of other batches were appended"), "{error}");
     }
 }
