@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::create::{LEVEL0_SPEC_ID, SORT_ORDER_ID};
 use super::decide::{Next, may_pin, next};
 use super::encode::encode;
+use super::forget::forgettable;
 use super::manifests::Draft;
 use super::metrics::data_file;
 use super::pointer::{Pinned, Pointer};
@@ -243,8 +244,10 @@ impl Flush<'_> {
             (properties::LANE.to_owned(), self.rows.lane.to_string()),
             (properties::EPOCH.to_owned(), self.rows.epoch.to_string()),
         ]);
+        let forgotten = forgettable(metadata, snapshot.timestamp_ms());
         let builder = metadata.as_ref().clone().into_builder(Some(base.metadata_uri().to_owned()));
         let built = builder
+            .remove_snapshots(&forgotten)
             .add_current_schema(schema)
             .and_then(|builder| builder.set_branch_snapshot(snapshot, MAIN_BRANCH))
             .and_then(|builder| builder.set_properties(properties))

@@ -8,6 +8,7 @@ use schemas::{ErrorKind, Seq, TopicDef};
 use serde_json::{Value, json};
 
 use super::encode::{DICTIONARY_BYTES, PAGE_ROWS, ROW_GROUP_BYTES, ZSTD_LEVEL};
+use super::forget::{SNAPSHOT_AGE, SNAPSHOT_AGE_MS, SNAPSHOTS_KEPT, SNAPSHOTS_KEPT_MIN};
 use super::properties;
 use super::rowhash::RowHash;
 use super::schema::iceberg_schema;
@@ -85,6 +86,8 @@ fn first_properties(def: &TopicDef) -> HashMap<&'static str, String> {
         ("write.metadata.delete-after-commit.enabled", "true".to_owned()),
         ("write.metadata.previous-versions-max", METADATA_VERSIONS_KEPT.to_string()),
         ("write.distribution-mode", "hash".to_owned()),
+        (SNAPSHOT_AGE, SNAPSHOT_AGE_MS.to_string()),
+        (SNAPSHOTS_KEPT, SNAPSHOTS_KEPT_MIN.to_string()),
     ])
 }
 

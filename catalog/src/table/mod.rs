@@ -13,6 +13,7 @@ mod create;
 mod decide;
 mod encode;
 mod files;
+mod forget;
 mod manifests;
 mod metrics;
 mod parquet_schema;
