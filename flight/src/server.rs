@@ -145,7 +145,9 @@ impl Server {
     pub async fn stopped(&self) -> WireError {
         let mut phase = self.phase.subscribe();
         loop {
-            if let Phase::Stopped(error) = &*phase.borrow_and_update() {
+            if let Phase::Stopped(error) = &*phase.borrow_and_update()
+                && !error.kind().is_retryable()
+            {
                 return error.clone();
             }
             if phase.changed().await.is_err() {
@@ -227,7 +229,7 @@ async fn serve(
     if let Err(error) = served {
         change(
             &phase,
-            Phase::Stopped(WireError::new(ErrorKind::Unavailable, format!("the gRPC port has failed: {error}"))),
+            Phase::Stopped(WireError::new(ErrorKind::Internal, format!("the gRPC port has failed: {error}"))),
         );
     }
 }
@@ -246,12 +248,14 @@ async fn follow(mut ownership: watch::Receiver<Ownership>, phase: watch::Sender<
     }
 }
 
-/// Moves on to `next`. A server that drains does not serve again, one that has stopped has stopped.
+/// Moves on to `next`. A server that drains does not serve again; one that has stopped has stopped, unless it is for a reason that passes:
+/// then its lane is taken back as soon as it can be.
 fn change(phase: &watch::Sender<Phase>, next: Phase) {
     phase.send_if_modified(|phase| {
         let moves = match (&*phase, &next) {
-            (Phase::Stopped(_), _) => false,
-            (Phase::Draining, next) => matches!(next, Phase::Stopped(_)),
+            (Phase::Stopped(error), _) if !error.kind().is_retryable() => false,
+            (Phase::Stopped(_), _) => true,
+            (Phase::Draining, next) => matches!(next, Phase::Stopped(error) if !error.kind().is_retryable()),
             (Phase::Serving { .. } | Phase::Starting, _) => true,
         };
         if moves {
