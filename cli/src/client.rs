@@ -1,6 +1,7 @@
 //! A stock Flight client, with Firn's tickets and errors.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -132,7 +133,7 @@ impl Batches {
         let first = stream.try_next().await?;
         let schema = match (&first, stream.schema()) {
             (Some(batch), _) => batch.schema(),
-            (None, Some(schema)) => schema.clone(),
+            (None, Some(schema)) => Arc::clone(schema),
             (None, None) => return Err(Failure::other("the server sent no schema")),
         };
         let first = futures::stream::iter(first.map(Ok));

@@ -69,8 +69,8 @@ pub(crate) async fn run(args: Demo, config: Config) -> Result<(), Failure> {
 }
 
 async fn show(client: &Client, python: Option<&Path>) -> Result<(), Failure> {
-    let events = Events::unpack(client).await?;
-    let (first, second) = events.batches.split_at(events.batches.len() / 2);
+    let mut events = Events::unpack(client).await?;
+    let first: Vec<_> = events.batches.drain(..events.batches.len() / 2).collect();
     let expected = events.matching;
     println!("topic kafka: key file, path kafka/{{module}}/{{kind}}");
 
@@ -78,7 +78,7 @@ async fn show(client: &Client, python: Option<&Path>) -> Result<(), Failure> {
     let started = Instant::now();
     append(client, first).await?;
     let _: Value = client.action_one("flush", &json!({ "topic": TOPIC })).await?;
-    append(client, second).await?;
+    append(client, events.batches).await?;
     let seconds = started.elapsed().as_secs_f64();
     let description = client.describe(TOPIC).await?;
     println!("\nappended {} events in {seconds:.1} s, each batch acknowledged once durable", count(events.rows));
@@ -157,13 +157,13 @@ async fn follow(client: &Client, expected: u64) -> JoinHandle<Result<u64, Failur
     })
 }
 
-async fn append(client: &Client, batches: &[arrow::record_batch::RecordBatch]) -> Result<(), Failure> {
+async fn append(client: &Client, batches: Vec<arrow::record_batch::RecordBatch>) -> Result<(), Failure> {
     let append = Append {
         topic: TopicName::new(TOPIC).map_err(Failure::other)?,
         on_error: OnError::RejectBatch,
         producer: None,
     };
-    let batches = futures::stream::iter(batches.to_vec().into_iter().map(Ok::<_, FlightError>));
+    let batches = futures::stream::iter(batches.into_iter().map(Ok::<_, FlightError>));
     let data = FlightDataEncoderBuilder::new()
         .with_flight_descriptor(Some(FlightDescriptor::new_cmd(Ticket::from(Request::Append(append)).to_json())))
         .build(batches);

@@ -119,9 +119,9 @@ impl FlightService for Service {
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
         let work = async {
             let tenant = tenant_of(request.metadata())?;
-            let (descriptor, source) = Source::open(&self.shared, request.into_inner()).await?;
+            let (descriptor, source) = Box::pin(Source::open(&self.shared, request.into_inner())).await?;
             match Named::by(&descriptor)? {
-                Some(named) => Ok(append::open(&tenant, named.append()?, source).await?),
+                Some(named) => Ok(Box::pin(append::open(&tenant, named.append()?, source)).await?),
                 None => {
                     let put = Box::pin(sql::put(&self.shared, &tenant, &descriptor.cmd, source));
                     Ok(items(vec![put.await?]))

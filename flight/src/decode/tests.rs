@@ -67,7 +67,7 @@ fn a_batch_is_in_memory_once_wherever_its_message_lies() {
         let shifted = Bytes::from([&vec![0; offset][..], &parts[1].data_body].concat());
         parts[1].data_body = shifted.slice(offset..);
         let decoded = decode_all(parts).expect("decodes");
-        assert_eq!(decoded, [batch.clone()]);
+        assert_eq!(decoded, std::slice::from_ref(&batch));
         let data: Vec<_> = decoded[0].columns().iter().map(|column| column.to_data()).collect();
         let allocations: HashSet<_> = data.iter().flat_map(|data| data.buffers()).map(|b| b.data_ptr()).collect();
         assert_eq!(allocations.len(), 1, "at offset {offset}");
