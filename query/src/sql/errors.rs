@@ -117,11 +117,10 @@ fn io_error(error: &std::io::Error) -> (ErrorKind, String) {
     }
 }
 
-/// The pool lists its biggest consumers after the first line: useful in a log, noise to a client.
 fn out_of_memory(message: &str) -> String {
-    let first = message.lines().next().unwrap_or_default().trim_end_matches([' ', ':']);
+    let what = plain(message);
     format!(
-        "memory for queries is used up: {first}; select less, filter earlier, or raise memory_bytes and spill_bytes_max"
+        "memory for queries is used up: {what}; select less, filter earlier, or raise memory_bytes and spill_bytes_max"
     )
 }
 

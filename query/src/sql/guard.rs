@@ -170,6 +170,14 @@ fn read_only(statement: &Statement) -> Result<()> {
     }
 }
 
+/// False for what only asks which topics and columns there are.
+pub(super) fn reads_rows(statement: &Statement) -> bool {
+    match statement {
+        Statement::Statement(ast) => matches!(ast.as_ref(), Ast::Query(_)),
+        _ => true,
+    }
+}
+
 fn refused(statement: &str) -> QueryError {
     let verb = statement.split_whitespace().next().unwrap_or("this").to_uppercase();
     let message = format!(

@@ -14,6 +14,7 @@ use crate::engine::{BatchStream, Statement};
 use crate::error::Result;
 use crate::reader::Reader;
 use crate::stream::join_error;
+use crate::table::plain;
 use planner::Planner;
 use running::{AHEAD_BATCHES, Deadline};
 use workers::Workers;
@@ -25,6 +26,7 @@ pub(crate) mod session;
 pub(crate) mod stack;
 
 mod dialect;
+mod memory;
 mod namespace;
 mod parameters;
 mod planner;
@@ -66,9 +68,10 @@ impl Sql {
         let (out, received) = mpsc::channel(AHEAD_BATCHES);
         let work = async move {
             let batches = planner.start(&tenant, &sql, row.as_ref()).await?;
-            // Nobody listens any more: the next send will tell.
-            let _ = started.send(batches.schema());
-            running::forward(batches, out).await
+            let schema = plain(&batches.schema());
+            // If nobody listens any more, the next send will tell.
+            let _ = started.send(Arc::clone(&schema));
+            running::forward(batches, schema, out).await
         };
         let task = self.workers.spawn(async move {
             let done = deadline.bound(work, Deadline::passed).await;

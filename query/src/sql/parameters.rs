@@ -1,7 +1,5 @@
 //! Parameters of a statement: what types they have, and putting values in their place.
 
-use std::sync::Arc;
-
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ParamValues;
@@ -11,6 +9,7 @@ use schemas::ErrorKind;
 
 use super::errors::from_datafusion;
 use crate::error::{QueryError, Result};
+use crate::table::plain;
 
 /// One field a parameter, `$1` first; `Null` type where the planner could not infer one, and for a number that is left out.
 pub(crate) fn of(plan: &LogicalPlan) -> Result<SchemaRef> {
@@ -25,7 +24,7 @@ pub(crate) fn of(plan: &LogicalPlan) -> Result<SchemaRef> {
         let known = found.get(&name).and_then(Option::as_ref).map(|field| field.data_type().clone());
         Field::new(name, known.unwrap_or(DataType::Null), true)
     });
-    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    Ok(plain(&Schema::new(fields.collect::<Vec<_>>())))
 }
 
 /// True if the type of a parameter is known only with its value.

@@ -10,7 +10,9 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::Statement as Ast;
 use schemas::{ErrorKind, TenantName, TopicDef, TopicName};
 
@@ -20,7 +22,7 @@ use super::{guard, parameters, session};
 use crate::engine::Statement;
 use crate::error::{QueryError, Result};
 use crate::reader::Reader;
-use crate::table::TopicTable;
+use crate::table::{Text, TopicTable, plain};
 
 const INFORMATION_SCHEMA: &str = "information_schema";
 
@@ -50,9 +52,9 @@ impl Planner {
         let plan = planned(&state, ast).await?;
         let parameters = parameters::of(&plan)?;
         let schema = match state.optimize(&plan) {
-            Ok(optimized) => Arc::clone(optimized.schema().inner()),
+            Ok(optimized) => plain(optimized.schema().as_arrow()),
             // Without its value, a parameter may have no type that fits yet.
-            Err(_) if parameters::any_untyped(&parameters) => Arc::clone(plan.schema().inner()),
+            Err(_) if parameters::any_untyped(&parameters) => plain(plan.schema().as_arrow()),
             Err(error) => return Err(from_datafusion(error)),
         };
         Ok(Statement { sql, schema, parameters })
@@ -66,11 +68,28 @@ impl Planner {
         row: Option<&RecordBatch>,
     ) -> Result<SendableRecordBatchStream> {
         let ast = guard::statement(sql)?;
-        let opened = self.open(self.topics_of(tenant, &ast)?).await?;
-        let state = self.state(tenant, opened);
+        let topics = self.topics_of(tenant, &ast)?;
+        let views = if guard::reads_rows(&ast) { self.open(topics).await? } else { Vec::new() };
+        let (mut plan, mut state) = self.physical(tenant, ast.clone(), row, &views, Text::Viewed).await?;
+        if sorts(&plan) {
+            (plan, state) = self.physical(tenant, ast, row, &views, Text::Plain).await?;
+        }
+        execute_stream(plan, state.task_ctx()).map_err(from_datafusion)
+    }
+
+    async fn physical(
+        &self,
+        tenant: &TenantName,
+        ast: Ast,
+        row: Option<&RecordBatch>,
+        views: &[ReadView],
+        text: Text,
+    ) -> Result<(Arc<dyn ExecutionPlan>, SessionState)> {
+        let table = |view: &ReadView| Arc::new(TopicTable::new(view.clone(), &self.reader.metadata, text));
+        let state = self.state(tenant, views.iter().map(|view| (view.def().name.clone(), table(view))).collect());
         let plan = parameters::bind(planned(&state, ast).await?, row)?;
         let plan = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
-        execute_stream(plan, state.task_ctx()).map_err(from_datafusion)
+        Ok((plan, state))
     }
 
     /// The topics that a statement names. Errors: `NotFound`, with the names that come nearest.
@@ -96,18 +115,17 @@ impl Planner {
     }
 
     /// One view a topic. All tails are taken before any table, so that no view is older than another by more than this call.
-    async fn open(&self, topics: Vec<Arc<TopicDef>>) -> Result<HashMap<TopicName, Arc<TopicTable>>> {
+    async fn open(&self, topics: Vec<Arc<TopicDef>>) -> Result<Vec<ReadView>> {
         let held: Vec<_> = topics.iter().map(|def| self.reader.tail.snapshot(&def.id)).collect();
-        let mut opened = HashMap::with_capacity(topics.len());
+        let mut views = Vec::with_capacity(topics.len());
         for (def, held) in topics.into_iter().zip(held) {
             let held = held.ok_or_else(|| {
                 QueryError::new(ErrorKind::NotFound, format!("topic {} is not held by this server", def.name))
             })?;
             let table = self.reader.tables.current(&def).await?;
-            let view = ReadView::new(Arc::clone(&def), held, table)?;
-            opened.insert(def.name.clone(), Arc::new(TopicTable::new(view, &self.reader.metadata)));
+            views.push(ReadView::new(def, held, table)?);
         }
-        Ok(opened)
+        Ok(views)
     }
 
     fn state(&self, tenant: &TenantName, opened: HashMap<TopicName, Arc<TopicTable>>) -> SessionState {
@@ -139,4 +157,15 @@ async fn planned(state: &SessionState, ast: Ast) -> Result<LogicalPlan> {
     let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_reads.verify_plan(&plan).map_err(from_datafusion)?;
     Ok(plan)
+}
+
+/// True if rows as they were scanned are sorted somewhere. Keeping only the first few is no such sort, and groups are few or have been copied.
+fn sorts(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let sort = plan.as_any().downcast_ref::<SortExec>().filter(|sort| sort.fetch().is_none());
+    sort.is_some_and(|sort| hands_on_rows(sort.input())) || plan.children().into_iter().any(sorts)
+}
+
+fn hands_on_rows(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let children = plan.children();
+    !plan.as_any().is::<AggregateExec>() && (children.is_empty() || children.into_iter().any(hands_on_rows))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt, stream};
@@ -13,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::errors::from_datafusion;
 use crate::error::{QueryError, Result};
 use crate::stream::join_error;
+use crate::table::plain_batch;
 
 /// Batches made ahead of the caller.
 pub(super) const AHEAD_BATCHES: usize = 2;
@@ -53,10 +55,15 @@ impl Deadline {
     }
 }
 
-/// Hands batches over as they come. Ends early, without complaint, when nobody wants them any more.
-pub(super) async fn forward(mut batches: SendableRecordBatchStream, out: mpsc::Sender<RecordBatch>) -> Result<()> {
+/// Hands batches over as they come, in `schema`. Ends early, without complaint, when nobody wants them any more.
+pub(super) async fn forward(
+    mut batches: SendableRecordBatchStream,
+    schema: SchemaRef,
+    out: mpsc::Sender<RecordBatch>,
+) -> Result<()> {
     while let Some(batch) = batches.next().await {
-        if out.send(batch.map_err(from_datafusion)?).await.is_err() {
+        let batch = batch.and_then(|batch| Ok(plain_batch(batch, &schema)?)).map_err(from_datafusion)?;
+        if out.send(batch).await.is_err() {
             break;
         }
     }

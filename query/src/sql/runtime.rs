@@ -1,12 +1,10 @@
 //! What all queries of a process share: memory, spill files, and the one store that they can read.
 
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use object_store::ObjectStore;
@@ -14,11 +12,10 @@ use schemas::ErrorKind;
 use url::Url;
 
 use super::errors::from_datafusion;
+use super::memory::QueryMemory;
 use crate::error::{QueryError, Result};
 use crate::settings::Settings;
 
-/// How many of the biggest consumers are named when memory is used up.
-const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");
 const STORE_URL: &str = "firn://store";
 
 /// The name that scans know the store by. Nothing else resolves: no `file://`, no `s3://`.
@@ -36,10 +33,9 @@ pub(crate) fn build(settings: &Settings, objects: &Arc<dyn ObjectStore>) -> Resu
         None => DiskManagerMode::OsTmpDirectory,
     };
     let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(settings.spill_bytes_max);
-    let pool = TrackConsumersPool::new(FairSpillPool::new(settings.memory_bytes), CONSUMERS_NAMED);
     let builder = RuntimeEnvBuilder::new()
         .with_disk_manager_builder(disk)
-        .with_memory_pool(Arc::new(pool))
+        .with_memory_pool(Arc::new(QueryMemory::new(settings.memory_bytes)))
         .with_object_store_registry(Arc::new(OnlyStore { objects: Arc::clone(objects) }));
     builder.build_arc().map_err(from_datafusion)
 }

@@ -10,7 +10,7 @@ use datafusion::prelude::SessionConfig;
 use super::namespace::CATALOG;
 
 /// The part of memory that a sort may keep for merging, with one in every partition: one in this many.
-const MERGE_SHARE: usize = 4;
+const MERGE_SHARE: usize = 16;
 
 /// The state that every statement's is cloned from. No catalogs yet, no file formats, no table factories: nothing can be made or read by path.
 /// `memory_bytes` is what its runtime's pool holds.
@@ -44,9 +44,8 @@ fn config(memory_bytes: usize) -> SessionConfig {
     // What a sort keeps for merging its spilled runs: at the default, a few sorts side by side would keep a small pool's all.
     let kept = memory_bytes / (MERGE_SHARE * options.execution.target_partitions);
     options.execution.sort_spill_reservation_bytes = kept.min(options.execution.sort_spill_reservation_bytes);
-    options.sql_parser.collect_spans = true;
-    // Stock clients (JDBC, ODBC) know strings and not string views.
+    // For the reason of `Text::Plain`; scans make views where they pay.
     options.sql_parser.map_string_types_to_utf8view = false;
-    options.optimizer.expand_views_at_output = true;
+    options.sql_parser.collect_spans = true;
     config
 }

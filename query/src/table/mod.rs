@@ -17,12 +17,15 @@ use schemas::TopicDef;
 
 use crate::parquet::MetadataCache;
 use files::FileScan;
+use views::viewed;
+pub(crate) use views::{plain, plain_batch};
 
 mod adapter;
 mod files;
 mod pruning;
 mod statistics;
 mod tail;
+mod views;
 
 /// One topic in one statement.
 #[derive(Debug)]
@@ -31,10 +34,22 @@ pub(crate) struct TopicTable {
     opened: Option<(ReadView, MetadataCache)>,
 }
 
+/// How text and bytes travel inside a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// As views: what the Parquet reader makes without copying, and grouping compares by its first bytes.
+    Viewed,
+    /// As they lie in the tail. A sort needs this: a batch of views counts as all the text that any of them could point to, so that merging
+    /// sorted runs would seem to take several times the memory that it does.
+    Plain,
+}
+
 impl TopicTable {
     /// A topic that can be read: at this view, wherever the statement names it.
-    pub(crate) fn new(view: ReadView, metadata: &MetadataCache) -> Self {
-        Self { schema: view.def().event_schema(), opened: Some((view, metadata.clone())) }
+    pub(crate) fn new(view: ReadView, metadata: &MetadataCache, text: Text) -> Self {
+        let schema = view.def().event_schema();
+        let schema = if text == Text::Viewed { viewed(&schema) } else { schema };
+        Self { schema, opened: Some((view, metadata.clone())) }
     }
 
     /// A topic of which only the columns are wanted.

@@ -37,6 +37,7 @@ struct Known {
     upper: ArrayRef,
     nulls: Option<ArrayRef>,
     exact: bool,
+    data_type: DataType,
 }
 
 impl Known {
@@ -44,16 +45,19 @@ impl Known {
         let field = &schema.fields()[column];
         let id = field_id(field)?;
         let (lower, upper) = live.bounds(id)?;
-        Some(Self { lower, upper, nulls: live.null_counts(id), exact: bounds_are_values(field.data_type()) })
+        let data_type = field.data_type().clone();
+        Some(Self { lower, upper, nulls: live.null_counts(id), exact: bounds_are_values(&data_type), data_type })
     }
 
     fn at(&self, file: usize) -> Result<ColumnStatistics> {
         let bound = |bounds: &ArrayRef| {
-            Ok::<_, datafusion::error::DataFusionError>(match ScalarValue::try_from_array(bounds, file)? {
-                value if value.is_null() => Precision::Absent,
-                value if self.exact => Precision::Exact(value),
-                value => Precision::Inexact(value),
-            })
+            Ok::<_, datafusion::error::DataFusionError>(
+                match ScalarValue::try_from_array(bounds, file)?.cast_to(&self.data_type)? {
+                    value if value.is_null() => Precision::Absent,
+                    value if self.exact => Precision::Exact(value),
+                    value => Precision::Inexact(value),
+                },
+            )
         };
         let nulls = self.nulls.as_ref().map(|nulls| nulls.as_primitive::<UInt64Type>());
         let nulls =

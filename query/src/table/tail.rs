@@ -8,15 +8,19 @@ use datafusion::catalog::Session;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
 use schemas::envelope::{self, column};
+
+use super::projected;
 
 /// A tail smaller than this is read by one task, rows.
 const ROWS_PER_TASK_MIN: usize = 64 << 10;
 
-/// Scans the batches, in seq order within each partition.
+/// Scans the batches, in seq order within each partition, as `schema` has them.
 pub(super) fn plan(
     schema: &SchemaRef,
     batches: &[RecordBatch],
@@ -25,11 +29,27 @@ pub(super) fn plan(
     limit: Option<usize>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let partitions = spread(batches, session.config().target_partitions());
-    let source = MemorySourceConfig::try_new(&partitions, Arc::clone(schema), projection.cloned())?;
+    let source = MemorySourceConfig::try_new(&partitions, batches[0].schema(), projection.cloned())?;
     let by_seq = PhysicalSortExpr::new_default(Arc::new(Column::new(envelope::SEQ, column::SEQ)));
     let source =
         source.with_limit(limit).try_with_sort_information(LexOrdering::new([by_seq]).into_iter().collect())?;
-    Ok(DataSourceExec::from_data_source(source))
+    conformed(DataSourceExec::from_data_source(source), &projected(schema, projection)?)
+}
+
+/// The scan with its columns cast where `schema` has other types.
+fn conformed(scan: Arc<DataSourceExec>, schema: &SchemaRef) -> Result<Arc<dyn ExecutionPlan>> {
+    let held = scan.schema();
+    let pairs = || held.fields().iter().zip(schema.fields());
+    if pairs().all(|(held, wanted)| held.data_type() == wanted.data_type()) {
+        return Ok(scan);
+    }
+    let columns = pairs().enumerate().map(|(index, (held, wanted))| {
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(held.name(), index));
+        let same = held.data_type() == wanted.data_type();
+        let expr = if same { column } else { Arc::new(CastExpr::new(column, wanted.data_type().clone(), None)) };
+        ProjectionExpr::new(expr, wanted.name())
+    });
+    Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), scan)?))
 }
 
 /// Cuts the batches into up to `tasks` runs of about as many rows each. No column is copied.

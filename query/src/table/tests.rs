@@ -179,3 +179,16 @@ async fn a_limit_ends_the_scan() {
     let oldest = sql(&world, "SELECT _seq FROM orders WHERE region = 'us' ORDER BY _seq LIMIT 2").await;
     assert_eq!(oldest.column(0).as_primitive::<Int64Type>().values(), &[1, 5]);
 }
+
+#[tokio::test]
+async fn text_comes_out_as_it_went_in_however_it_was_computed() {
+    let world = thousand().await;
+    let mixed = "SELECT id, upper(region), array_agg(status), struct(note) FROM orders GROUP BY id, region, note";
+    for column in sql(&world, mixed).await.schema().fields() {
+        assert!(!column.data_type().to_string().contains("View"), "{column}");
+    }
+    let described = sql(&world, "SELECT data_type FROM information_schema.columns WHERE column_name = 'id'").await;
+    assert_eq!(described.column(0).as_string::<i32>().value(0), "Utf8");
+    let described = sql(&world, "DESCRIBE orders").await;
+    assert!(described.column(1).as_string::<i32>().iter().all(|kind| !kind.unwrap().contains("View")));
+}
