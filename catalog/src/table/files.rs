@@ -14,7 +14,7 @@ use schemas::envelope::field_id;
 use schemas::{ErrorKind, Seq};
 
 use super::bounds::bounds_array;
-use super::create::level1_fields;
+use super::create::{SORT_ORDER_ID, level1_fields};
 use super::state::TableState;
 use crate::error::{CatalogError, Result};
 
@@ -45,6 +45,8 @@ pub struct DataFile {
     pub keys: (String, String),
     /// First and last `_prefix` in it, likewise.
     pub prefixes: (String, String),
+    /// True if its rows are known to lie in order of (`_prefix`, `_key`, `_seq`): what other engines rewrite may not.
+    pub sorted: bool,
     /// Its partition.
     pub partition: Partition,
 }
@@ -52,7 +54,7 @@ pub struct DataFile {
 /// Where a file stands in the LSM tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Partition {
-    /// Level 0: all prefixes and keys of a seq range, sorted by (`_prefix`, `_key`, `_seq`).
+    /// Level 0: all prefixes and keys of a seq range.
     Level0,
     /// Level 1: one prefix and one bucket of `_key` out of `buckets` (Iceberg's bucket transform).
     Level1 {
@@ -147,6 +149,7 @@ fn describe(state: &TableState, file: &iceberg::spec::DataFile, spec: Option<&Pa
         seqs: (seq(lower).unwrap_or(Seq::FIRST), seq(upper).unwrap_or(newest)),
         keys: texts(field_id::KEY),
         prefixes: texts(field_id::PREFIX),
+        sorted: file.sort_order_id() == Some(SORT_ORDER_ID),
         partition: partition(file.partition(), spec),
     })
 }

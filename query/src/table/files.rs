@@ -6,20 +6,24 @@ use arrow::datatypes::SchemaRef;
 use catalog::table::FileSet;
 use datafusion::catalog::Session;
 use datafusion::common::Statistics;
-use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{
-    FileGroup, FileGroupPartitioner, FileScanConfigBuilder, FileSource, ParquetSource,
-};
+use datafusion::datasource::physical_plan::{FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricBuilder;
+use schemas::envelope::column;
 
 use super::adapter::ByFieldId;
+use super::groups::arrange;
 use super::statistics;
 use crate::parquet::MetadataCache;
 use crate::parquet::factory::CachedReaders;
 use crate::sql::runtime::store_url;
+
+/// Columns that sorted files are sorted by.
+const ORDER: [usize; 3] = [column::PREFIX, column::KEY, column::SEQ];
 
 /// What is scanned.
 pub(super) struct FileScan<'a> {
@@ -41,16 +45,11 @@ impl FileScan<'_> {
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let all: Vec<usize>;
-        let columns = match projection {
-            Some(columns) => columns,
-            None => {
-                all = (0..self.schema.fields().len()).collect();
-                &all
-            }
-        };
-        let each = statistics::of_files(self.schema, self.live, self.kept, columns)?;
+        let each = statistics::of_files(self.schema, self.live, self.kept, &self.described(projection))?;
         let total = Statistics::try_merge_iter(&each, self.schema)?;
+        let kept = self.live.files().iter().zip(self.kept).filter(|(_, kept)| **kept).map(|(file, _)| Arc::clone(file));
+        let arrangement = arrange(kept.zip(each).collect(), session.config().target_partitions());
+        let order = self.key_order().filter(|_| arrangement.in_key_order);
         let source = ParquetSource::new(Arc::clone(self.schema))
             .with_table_parquet_options(session.table_options().parquet.clone())
             .with_pushdown_filters(true)
@@ -60,7 +59,8 @@ impl FileScan<'_> {
         let metrics = FileSource::metrics(&source).clone();
         MetricBuilder::new(&metrics).global_counter("files_pruned_by_manifest").add(left_out);
         let config = FileScanConfigBuilder::new(store_url(), Arc::new(source))
-            .with_file_groups(self.groups(each, session.config().target_partitions()))
+            .with_file_groups(arrangement.groups)
+            .with_output_ordering(order.into_iter().collect())
             .with_statistics(total)
             .with_limit(limit)
             .with_expr_adapter(Some(Arc::new(ByFieldId)))
@@ -69,17 +69,23 @@ impl FileScan<'_> {
         Ok(DataSourceExec::from_data_source(config))
     }
 
-    /// Files, or byte ranges of them, for `tasks` to read about as much each.
-    fn groups(&self, statistics: Vec<Statistics>, tasks: usize) -> Vec<FileGroup> {
-        let kept = self.live.files().iter().zip(self.kept).filter(|(_, kept)| **kept);
-        let files = kept.zip(statistics).map(|((file, _), statistics)| {
-            let mut scanned = PartitionedFile::new("", file.size);
-            scanned.object_meta.location = file.path.clone();
-            scanned.statistics = Some(Arc::new(statistics));
-            scanned
-        });
-        let one = FileGroup::new(files.collect());
-        let even = FileGroupPartitioner::new().with_target_partitions(tasks);
-        even.repartition_file_groups(std::slice::from_ref(&one)).unwrap_or_else(|| one.split_files(tasks))
+    /// What bounds are wanted of: the columns read, and those that files are ordered by.
+    fn described(&self, projection: Option<&Vec<usize>>) -> Vec<usize> {
+        let mut columns = match projection {
+            Some(columns) => columns.clone(),
+            None => (0..self.schema.fields().len()).collect(),
+        };
+        columns.extend(ORDER);
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    fn key_order(&self) -> Option<LexOrdering> {
+        LexOrdering::new(
+            ORDER.map(|index| {
+                PhysicalSortExpr::new_default(Arc::new(Column::new(self.schema.field(index).name(), index)))
+            }),
+        )
     }
 }

@@ -22,6 +22,7 @@ pub(crate) use views::{plain, plain_batch};
 
 mod adapter;
 mod files;
+mod groups;
 mod pruning;
 mod statistics;
 mod tail;

@@ -192,3 +192,21 @@ async fn text_comes_out_as_it_went_in_however_it_was_computed() {
     let described = sql(&world, "DESCRIBE orders").await;
     assert!(described.column(1).as_string::<i32>().iter().all(|kind| !kind.unwrap().contains("View")));
 }
+
+#[tokio::test]
+async fn what_the_files_keep_in_order_is_not_sorted_again() {
+    let world = World::new(Settings::default()).await;
+    let orders = world.topic("orders").await;
+    world.append(&orders, &(1..=500).map(row).collect::<Vec<_>>());
+    world.flush(&orders, 1).await;
+    let ordered = "SELECT _key, _seq FROM orders ORDER BY _prefix, _key, _seq";
+    let explained = plan(&world, "EXPLAIN", ordered).await;
+    assert!(!explained.contains("SortExec"), "{explained}");
+    let sorted_anyway = "SELECT _key, _seq FROM (SELECT *, _prefix || '' AS p FROM orders) ORDER BY p, _key, _seq";
+    assert!(plan(&world, "EXPLAIN", sorted_anyway).await.contains("SortExec"));
+    assert_eq!(sql(&world, ordered).await, sql(&world, sorted_anyway).await);
+    world.append(&orders, &(501..=600).map(row).collect::<Vec<_>>());
+    assert_eq!(sql(&world, ordered).await, sql(&world, sorted_anyway).await);
+    world.flush(&orders, 1).await;
+    assert_eq!(sql(&world, ordered).await, sql(&world, sorted_anyway).await);
+}
