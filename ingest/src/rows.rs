@@ -13,6 +13,7 @@ use schemas::envelope::{self, column};
 use schemas::key::{Fault, KeyRule};
 use schemas::path::PathRule;
 use schemas::{SchemaError, Seq, TopicDef};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::memory::Held;
 
@@ -170,15 +171,16 @@ impl ValidRows {
 }
 
 fn distinct(values: &StringArray) -> Vec<String> {
+    // There are few, mostly: a place for each, chosen by a quick hash, tells most that came before from those that did not.
+    let mut recent = [None; 64];
     let mut seen: HashSet<&str> = HashSet::new();
     let mut found = Vec::new();
-    let mut last = None;
     for value in values.iter().flatten() {
-        // Neighbours are mostly alike, and comparing is cheaper than hashing.
-        if last != Some(value) && seen.insert(value) {
+        let recent = &mut recent[(xxh3_64(value.as_bytes()) % 64) as usize];
+        if *recent != Some(value) && seen.insert(value) {
             found.push(value.to_owned());
         }
-        last = Some(value);
+        *recent = Some(value);
     }
     found
 }

@@ -130,7 +130,7 @@ enum Source {
 pub struct DerivedPaths {
     /// `_path`; `faults` are rows whose path is too long.
     pub paths: Derived,
-    /// The leading levels of each path, before the bound on distinct prefixes is applied.
+    /// The leading levels of each path, before the bound on distinct prefixes is applied. Shares the paths' buffers if that is all of them.
     pub prefixes: StringArray,
 }
 
@@ -157,8 +157,11 @@ impl PathRule {
             Source::Field(field) => field.texts(payload).map(Some),
         });
         let texts: Vec<Option<StringArray>> = texts.collect::<Result<_, _>>()?;
-        let (mut paths, mut prefixes) = (Vec::with_capacity(rows * 24), Vec::with_capacity(rows * 16));
-        let (mut path_ends, mut prefix_ends) = (Vec::with_capacity(rows + 1), Vec::with_capacity(rows + 1));
+        let is_prefix_whole = self.prefix_levels == self.levels.len();
+        let apart = if is_prefix_whole { 0 } else { rows };
+        let mut paths = Vec::with_capacity(bytes_of(&self.levels, &texts, rows));
+        let mut prefixes = Vec::with_capacity(bytes_of(&self.levels[..self.prefix_levels], &texts, apart));
+        let (mut path_ends, mut prefix_ends) = (Vec::with_capacity(rows + 1), Vec::with_capacity(apart + 1));
         path_ends.push(0i32);
         prefix_ends.push(0i32);
         let mut faults = Vec::new();
@@ -169,7 +172,7 @@ impl PathRule {
                     paths.push(b'/');
                 }
                 write_level(level, text.as_ref(), row, &mut paths);
-                if at + 1 == self.prefix_levels {
+                if at + 1 == self.prefix_levels && !is_prefix_whole {
                     prefixes.extend_from_slice(&paths[start..]);
                 }
             }
@@ -179,11 +182,27 @@ impl PathRule {
                 faults.push(Fault { row, reason });
             }
             path_ends.push(offset(paths.len())?);
-            prefix_ends.push(offset(prefixes.len())?);
+            if !is_prefix_whole {
+                prefix_ends.push(offset(prefixes.len())?);
+            }
         }
         let paths = Derived { values: column(paths, path_ends)?, faults };
-        Ok(DerivedPaths { paths, prefixes: column(prefixes, prefix_ends)? })
+        let prefixes = if is_prefix_whole { paths.values.clone() } else { column(prefixes, prefix_ends)? };
+        Ok(DerivedPaths { paths, prefixes })
     }
+}
+
+/// Bytes that these levels take in so many rows if nothing needs escaping: what is derived stays in memory, so its buffer should fit.
+fn bytes_of(levels: &[Source], texts: &[Option<StringArray>], rows: usize) -> usize {
+    let level = |(level, text): (&Source, &Option<StringArray>)| match (level, text) {
+        (Source::Literal(literal), _) => literal.len() * rows,
+        (Source::Field(_), Some(text)) if rows > 0 => {
+            let offsets = text.value_offsets();
+            (offsets[offsets.len() - 1] - offsets[0]) as usize
+        }
+        (Source::Field(_), _) => 0,
+    };
+    levels.iter().zip(texts).map(level).sum::<usize>() + (levels.len() - 1) * rows
 }
 
 fn write_level(level: &Source, text: Option<&StringArray>, row: usize, into: &mut Vec<u8>) {

@@ -51,6 +51,13 @@ fn prefixes_that_are_not_admitted_share_the_topics_name() {
 }
 
 #[test]
+fn distinct_values_are_found_once_each_however_they_take_turns() {
+    let values = StringArray::from_iter_values((0..3_000).map(|row| format!("p{}", row * 7 % 300)));
+    let expected: Vec<_> = (0..300).map(|row| format!("p{}", row * 7 % 300)).collect();
+    assert_eq!(distinct(&values), expected);
+}
+
+#[test]
 fn a_body_of_another_topic_is_refused() {
     let rows = valid_orders(&orders(7), 0..4);
     let narrow = rows.body.project(&[0, 1]).unwrap();

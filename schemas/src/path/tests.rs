@@ -36,6 +36,14 @@ fn levels_are_encoded_and_empty_ones_are_dashes() {
 }
 
 #[test]
+fn a_prefix_that_is_the_whole_path_takes_no_bytes_of_its_own() {
+    let rows = [(Some("eu"), None), (Some("a/b"), None), (None, None)];
+    let derived = rule("orders/{a}", 2).expect("a good rule").derive(&columns(&rows), rows.len()).expect("derives");
+    assert_eq!(derived.prefixes, derived.paths.values);
+    assert_eq!(derived.prefixes.value_data().as_ptr(), derived.paths.values.value_data().as_ptr());
+}
+
+#[test]
 fn a_path_that_is_too_long_refuses_its_row() {
     let long = "x".repeat(limits::PATH_BYTES_MAX);
     let rows = [(Some("ok"), None), (Some(long.as_str()), None)];
