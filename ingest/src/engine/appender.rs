@@ -97,7 +97,8 @@ impl Appender {
             return Err(IngestError::new(ErrorKind::Invalid, message));
         }
         let limit = Duration::from_millis(self.shared.core.parts.settings.room_deadline_ms);
-        let permit = self.shared.core.tails.reserve(bytes, limit).await?;
+        // The encoded rows are in memory as well until the segment has landed.
+        let permit = self.shared.core.tails.reserve(bytes + encoded, limit).await?;
         let (answer, answered) = oneshot::channel();
         let order = self.order.clone();
         self.shared.send(Command::Append(Box::new(Append { rows, dead, permit, receipt, answer, order }))).await?;
