@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 /// The topic that they are appended to.
 pub(crate) const TOPIC: &str = "orders";
 const REGIONS: usize = 16;
+/// Makes an event 130 Arrow bytes: 16 + 9 of text, 8 + 8 of numbers, this, and three offsets.
+const NOTE_BYTES: usize = 77;
 const WORDS: [&str; 16] = [
     "accepted",
     "returned",
@@ -85,12 +87,12 @@ impl Events {
             .map(|key| format!("region-{:02}", (*key as usize + 5 * self.rng.random_range(0..3)) % REGIONS))
             .collect();
         let notes = StringArray::from_iter_values((0..rows).map(|_| {
-            let mut note = String::with_capacity(80);
-            while note.len() < 68 {
+            let mut note = String::with_capacity(NOTE_BYTES + 16);
+            while note.len() < NOTE_BYTES {
                 note.push_str(WORDS[self.rng.random_range(0..WORDS.len())]);
                 note.push(' ');
             }
-            note.truncate(68);
+            note.truncate(NOTE_BYTES);
             note
         }));
         let amounts =

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use arrow::array::Array;
 use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::baseline::write_lz4;
 use crate::events::{Events, TOPIC, topic};
@@ -38,10 +39,15 @@ async fn send(server: &Process, batches: &[RecordBatch], how_long: Duration) -> 
     Ok((answered * BATCH_ROWS as u64, started.elapsed().as_secs_f64()))
 }
 
-/// Two seconds as fast as it goes.
-pub(crate) async fn burst(report: &mut Report) -> Result<()> {
+/// Bytes that the rows themselves have, whatever their buffers could hold.
+fn arrow_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum()
+}
+
+/// Two seconds as fast as it goes. `ingest`: settings of the write path that differ.
+pub(crate) async fn burst(report: &mut Report, ingest: &Value) -> Result<()> {
     let batches = batches();
-    let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+    let bytes: usize = batches.iter().map(arrow_bytes).sum();
     report.note("Arrow bytes an event", format!("{}", bytes / (BATCHES * BATCH_ROWS)));
     let folder = tempfile::tempdir()?;
 
@@ -54,7 +60,7 @@ pub(crate) async fn burst(report: &mut Report) -> Result<()> {
     let seconds = write_lz4(folder.path(), &repeated, 8 << 20)?;
     let written = (repeated.len() * BATCH_ROWS) as f64 / seconds;
 
-    let server = Process::firn(&folder.path().join("store"), json!({})).await?;
+    let server = Process::firn(&folder.path().join("store"), ingest).await?;
     server.action("create-topic", topic()).await?;
     let (events, seconds) = send(&server, &batches, BURST).await?;
     let firn = events as f64 / seconds;
@@ -73,15 +79,21 @@ pub(crate) async fn burst(report: &mut Report) -> Result<()> {
         rate(written as u64, 1.0),
         Some(firn / written),
     );
+    cost(report, &server, events)
+}
+
+/// What the server took for it.
+fn cost(report: &mut Report, server: &Process, events: u64) -> Result<()> {
     report.note("  resident, peak", format!("{} MiB", server.peak_mib()?));
+    report.note("  processor, flushes included", format!("{:.2} µs an event", server.cpu_s()? * 1e6 / events as f64));
     Ok(())
 }
 
-/// A load with flushes under way; lag is what the tail holds.
-pub(crate) async fn sustained(report: &mut Report, seconds: u64) -> Result<()> {
+/// A load with flushes under way; lag is what the tail holds. `ingest`: settings of the write path that differ.
+pub(crate) async fn sustained(report: &mut Report, seconds: u64, ingest: &Value) -> Result<()> {
     let batches = batches();
     let folder = tempfile::tempdir()?;
-    let server = Process::firn(&folder.path().join("store"), json!({})).await?;
+    let server = Process::firn(&folder.path().join("store"), ingest).await?;
     server.action("create-topic", topic()).await?;
     let load = send(&server, &batches, Duration::from_secs(seconds));
     let mut lag = 0;
@@ -100,6 +112,5 @@ pub(crate) async fn sustained(report: &mut Report, seconds: u64) -> Result<()> {
     let what = format!("durable ingest, {seconds} s with flushes");
     report.note(&what, rate(events, took));
     report.note("  most events in the tail", format!("{:.2} M", lag as f64 / 1e6));
-    report.note("  resident, peak", format!("{} MiB", server.peak_mib()?));
-    Ok(())
+    cost(report, &server, events)
 }

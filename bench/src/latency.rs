@@ -49,7 +49,7 @@ pub(crate) async fn one_by_one(report: &mut Report) -> Result<()> {
     for number in 0..EVENTS {
         disk.add(durable_create(folder.path(), number, &[7; 700])?);
     }
-    let server = Process::firn(&folder.path().join("store"), json!({})).await?;
+    let server = Process::firn(&folder.path().join("store"), &json!({})).await?;
     server.action("create-topic", topic()).await?;
     let mut firn = ping(&server).await?;
     let least = flight.percentile(50.0) + disk.percentile(50.0);
@@ -62,7 +62,7 @@ pub(crate) async fn one_by_one(report: &mut Report) -> Result<()> {
 /// From the append to the hands of a subscriber.
 pub(crate) async fn live(report: &mut Report) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let server = Process::firn(&folder.path().join("store"), json!({})).await?;
+    let server = Process::firn(&folder.path().join("store"), &json!({})).await?;
     server.action("create-topic", topic()).await?;
     let ticket = json!({"subscribe": {"pattern": "orders/>", "from": "beginning", "columns": ["placed_ms"]}});
     let mut follower = server.client().do_get(Ticket::new(ticket.to_string())).await?;

@@ -27,7 +27,7 @@ pub(crate) async fn by_key(report: &mut Report, millions: u64) -> Result<()> {
 async fn measure(report: &mut Report, millions: u64, keys: u64) -> Result<f64> {
     let folder = tempfile::tempdir()?;
     let settings = json!({"flush_interval_ms": 3_600_000, "flush_bytes": 1u64 << 40, "tail_bytes_max": 2u64 << 30});
-    let server = Process::firn(&folder.path().join("store"), settings).await?;
+    let server = Process::firn(&folder.path().join("store"), &settings).await?;
     server.action("create-topic", topic()).await?;
     let rows_in_tail = 1_000_000.min(millions as usize * 100_000);
     let batches_a_file = (millions as usize * 1_000_000 - rows_in_tail) / FILES / BATCH_ROWS;

@@ -32,6 +32,9 @@ struct Args {
     /// Only these groups, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "burst,sustain,latency,live,replay,lookup,sql")]
     only: Vec<String>,
+    /// Settings of the write path that differ in `burst` and `sustain`, as JSON.
+    #[arg(long, default_value = "{}", value_parser = json)]
+    ingest: serde_json::Value,
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,6 +52,10 @@ enum Command {
     Nothing,
 }
 
+fn json(text: &str) -> serde_json::Result<serde_json::Value> {
+    serde_json::from_str(text)
+}
+
 fn main() -> Result<()> {
     let args = Args::parse();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
@@ -64,10 +71,10 @@ async fn measure(args: &Args) -> Result<()> {
     let mut report = Report::default();
     let wanted = |group: &str| args.only.iter().any(|only| only == group);
     if wanted("burst") {
-        ingest::burst(&mut report).await?;
+        ingest::burst(&mut report, &args.ingest).await?;
     }
     if wanted("sustain") {
-        ingest::sustained(&mut report, args.sustain_s).await?;
+        ingest::sustained(&mut report, args.sustain_s, &args.ingest).await?;
     }
     if wanted("latency") {
         latency::one_by_one(&mut report).await?;

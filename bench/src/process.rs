@@ -45,7 +45,7 @@ pub(crate) async fn serve_firn(data: String, ingest: &str) -> Result<()> {
 
 impl Process {
     /// A Firn server over `data`, with these settings of the write path.
-    pub(crate) async fn firn(data: &Path, ingest: Value) -> Result<Self> {
+    pub(crate) async fn firn(data: &Path, ingest: &Value) -> Result<Self> {
         let data = data.to_str().context("a folder with a plain name")?;
         Self::start(&["firn", data, &ingest.to_string()]).await
     }

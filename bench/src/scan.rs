@@ -30,7 +30,7 @@ pub(crate) async fn whole_topic(report: &mut Report) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let store = folder.path().join("store");
     let settings = json!({"flush_interval_ms": 3_600_000, "flush_bytes": 1u64 << 40, "tail_bytes_max": 2u64 << 30});
-    let server = Process::firn(&store, settings).await?;
+    let server = Process::firn(&store, &settings).await?;
     server.action("create-topic", topic()).await?;
     let mut events = Events::new(KEYS);
     server.load((0..EVENTS / BATCH_ROWS).map(move |_| events.batch(BATCH_ROWS))).await?;
