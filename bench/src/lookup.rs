@@ -53,12 +53,25 @@ async fn measure(report: &mut Report, millions: u64, keys: u64) -> Result<f64> {
         Ok((durations, found))
     };
     replay(LOOKUPS / 5).await?;
+    let before = touched(&server).await?;
     let (mut warm, found) = replay(LOOKUPS).await?;
+    let after = touched(&server).await?;
+    let [files, pages, bytes] = [0, 1, 2].map(|at| (after[at] - before[at]) / LOOKUPS as f64);
     let what = format!("replay of a key, {} K keys, {millions} M events, p50 / p99", keys / 1000);
     report.note(&what, warm.both());
     report.note("  events a key", format!("{:.1}", found as f64 / LOOKUPS as f64));
+    report.note("  touched a key", format!("{files:.1} files, {pages:.0} pages, {:.0} KiB", bytes / 1024.0));
     let description: Value = server.action("describe-topic", json!({ "topic": TOPIC })).await?;
     report.note("  files, tail events", format!("{}, {}", description["table"]["files"], description["tail"]["rows"]));
     report.note("  resident, peak", format!("{} MiB", server.peak_mib()?));
     Ok(warm.percentile(50.0))
+}
+
+/// Files opened, pages decoded and bytes fetched so far.
+async fn touched(server: &Process) -> Result<[f64; 3]> {
+    Ok([
+        server.counter("firn_read_files_opened_total").await?,
+        server.counter("firn_read_pages_total").await?,
+        server.counter("firn_read_file_bytes_total").await?,
+    ])
 }

@@ -17,7 +17,8 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use schemas::limits;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
 
@@ -28,9 +29,11 @@ use crate::events::TOPIC;
 pub(crate) struct Process {
     child: Child,
     channel: Channel,
+    /// Where its metrics are; empty for a server that has none.
+    http: String,
 }
 
-/// Runs a Firn server until it is killed, after printing its address.
+/// Runs a Firn server until it is killed, after printing its two addresses.
 pub(crate) async fn serve_firn(data: String, ingest: &str) -> Result<()> {
     let mut config = ServerConfig::default();
     config.store.url = data;
@@ -38,7 +41,7 @@ pub(crate) async fn serve_firn(data: String, ingest: &str) -> Result<()> {
     config.server.flight.set_port(0);
     config.server.http.set_port(0);
     let server = Server::start(config, Env::system()).await?;
-    println!("{}", server.flight_addr());
+    println!("{} {}", server.flight_addr(), server.http_addr());
     let error = server.stopped().await;
     bail!("the server stopped: {error}")
 }
@@ -59,12 +62,13 @@ impl Process {
         let program = std::env::current_exe()?;
         let mut child = Command::new(program).args(args).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let out = child.stdout.take().context("its standard output")?;
-        let address = BufReader::new(out).lines().next_line().await?.context("the server said no address")?;
+        let said = BufReader::new(out).lines().next_line().await?.context("the server said no address")?;
+        let (address, http) = said.split_once(' ').unwrap_or((&said, ""));
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .tcp_nodelay(true)
             .initial_stream_window_size(8 << 20)
             .initial_connection_window_size(16 << 20);
-        Ok(Self { child, channel: endpoint.connect().await? })
+        Ok(Self { child, channel: endpoint.connect().await?, http: http.to_owned() })
     }
 
     /// A stock Flight client.
@@ -124,6 +128,16 @@ impl Process {
             rows += batch.num_rows() as u64;
         }
         Ok((rows, started.elapsed()))
+    }
+
+    /// One of its counters; 0 if it has not counted yet.
+    pub(crate) async fn counter(&self, name: &str) -> Result<f64> {
+        let mut stream = TcpStream::connect(&self.http).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.map_or(Ok(0.0), str::parse)?)
     }
 
     /// The most memory that it has had resident so far, MiB.
