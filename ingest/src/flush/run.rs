@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::decide::decide;
 use super::{Command, Parts};
 use crate::error::{IngestError, Result};
-use crate::tail::TopicLoad;
+use crate::tail::{Cut, TopicLoad};
 
 /// Flushes at once: while one waits for the store, another sorts and encodes.
 const FLUSHES_AT_ONCE: usize = 2;
@@ -171,16 +171,18 @@ async fn flush(parts: Arc<Parts>, topic: TopicId) -> Result<()> {
     let Some((def, cut)) = parts.tails.cut(&topic, parts.settings.flush_bytes.saturating_mul(2)) else { return Ok(()) };
     let begun = Instant::now();
     let (lane, epoch) = (parts.lane, parts.epoch);
-    let rows = FlushRows { from: cut.from, to: cut.to, batches: &cut.batches, lane, epoch };
-    let table = parts.tables.flush(&def, rows).await?;
+    let Cut { from, to, batches } = cut;
+    let table = parts.tables.flush(&def, FlushRows { from, to, batches: &batches, lane, epoch }).await?;
     let watermark = table.watermark();
-    if watermark.0 <= cut.from {
-        let message = format!("flush of {}: expected a watermark above {}, found {watermark}", def.name, cut.from);
+    if watermark.0 <= from {
+        let message = format!("flush of {}: expected a watermark above {from}, found {watermark}", def.name);
         return Err(IngestError::new(ErrorKind::Internal, message));
     }
+    // Trimming gives their room to others: they must be gone by then.
+    drop(batches);
     parts.tails.trim(&topic, watermark);
     metrics::histogram!("firn_flush_seconds").record(begun.elapsed().as_secs_f64());
-    metrics::counter!("firn_flushed_events_total").increment((cut.to.0 - cut.from.0) as u64);
+    metrics::counter!("firn_flushed_events_total").increment((to.0 - from.0) as u64);
     if parts.moved.send((topic, watermark)).await.is_err() {
         tracing::debug!("the lane has ended; nobody needs to know of the watermark");
     }
