@@ -56,6 +56,10 @@ fn json(text: &str) -> serde_json::Result<serde_json::Value> {
     serde_json::from_str(text)
 }
 
+/// The allocator that `firn` has: the servers here are this program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> Result<()> {
     let args = Args::parse();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {

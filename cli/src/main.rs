@@ -25,6 +25,10 @@ use crate::args::{Args, Command};
 use crate::client::Client;
 use crate::exit::Failure;
 
+/// Batches come and go by the megabyte on many threads: the system's allocator keeps what each thread once held, this one gives it back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = tokio::runtime::Builder::new_multi_thread()

@@ -31,7 +31,7 @@ impl Default for Settings {
         Self {
             flush_interval_ms: 3_000,
             flush_bytes: 64 << 20,
-            tail_bytes_max: 384 << 20,
+            tail_bytes_max: 640 << 20,
             room_deadline_ms: 30_000,
             linger_ms: None,
             segment_bytes: 8 << 20,
