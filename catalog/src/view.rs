@@ -1,6 +1,6 @@
 //! The seam between what is written and what is read: a committed table snapshot and the tail that begins exactly at its watermark.
 //!
-//! `ingest` implements [`Tail`], `query` reads [`ReadView`]s, and neither sees the other.
+//! `ingest` implements [`Tail`], `query` reads [`ReadView`]s; `query` implements [`LastSeqs`], `ingest` asks it; and neither sees the other.
 
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
 use schemas::envelope::column;
+use schemas::pattern::Pattern;
 use schemas::{ErrorKind, Seq, TopicDef, TopicId, Watermark};
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
@@ -27,6 +29,51 @@ pub trait Tail: Debug + Send + Sync {
 
     /// The seq after the topic's last decided event; changes at every decided append. `None` if this process does not hold the topic.
     fn watch(&self, topic: &TopicId) -> Option<watch::Receiver<Seq>>;
+}
+
+/// Which events of a topic a condition is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Matching {
+    /// Those of one key.
+    Key(String),
+    /// Those whose `_path` matches.
+    Pattern(Pattern),
+    /// All of them.
+    Topic,
+}
+
+/// One question about a table: does anything that matches lie above a seq?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Of which events.
+    pub of: Matching,
+    /// Only what lies above it counts; 0 for all there are. The higher it is, the fewer files are looked into.
+    pub above: Seq,
+}
+
+/// What one table snapshot says to a list of questions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastSeqsFound {
+    /// For each question, the greatest seq that matches and lies above the bound; `None` if nothing does.
+    pub last: Vec<Option<Seq>>,
+    /// First seq that the snapshot does *not* hold: the answers say nothing about events from here on. They decide only together with in-flight
+    /// events and a tail that begins at or below it; once the tail begins above, ask again.
+    pub watermark: Watermark,
+}
+
+/// The last seqs of keys, paths and topics as far as they are in tables: how conditions on cold keys are tested without state for each key.
+///
+/// # Contract
+/// * all answers of one call are of one snapshot, the newest that this process knows at the call or one newer; they are exact, never a filter's guess;
+/// * a key costs at most one read of a page or two in each file that its bounds, bucket and bloom filter leave over, and that has seqs above the
+///   bound: nearly always none for a key that is new, one for one that is not; answers are kept for a while within a bound of bytes;
+/// * a pattern costs a scan of `_path` from the newest file backwards until one matches, the topic costs nothing.
+#[async_trait]
+pub trait LastSeqs: Debug + Send + Sync {
+    /// Answers `asked`, in their order.
+    ///
+    /// Errors: `NotFound` if the topic's table is not open in this process; `Unavailable` if the store is away; `Corrupt` for a damaged file.
+    async fn last_seqs(&self, topic: &TopicDef, asked: &[Asked]) -> Result<LastSeqsFound>;
 }
 
 /// One topic's tail at a moment: contiguous, ordered by `_seq`, no chunk empty.

@@ -11,12 +11,12 @@ use crate::ids::TopicName;
 use crate::limits;
 
 /// A parsed pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {
     levels: Vec<Level>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Level {
     Literal(String),
     One,
