@@ -1,6 +1,7 @@
 //! The store: registers and segments over an object store or a local folder (P0, X1 to X4).
 
 pub mod conformance;
+pub mod metrics;
 
 #[cfg(test)]
 pub(crate) mod faults;
@@ -28,6 +29,7 @@ use crate::env::Env;
 use crate::error::{CatalogError, Result};
 use local::LocalFolder;
 use location::{Address, Location};
+use metrics::Counted;
 use register::{ObjectRegisters, Registers};
 
 /// Where a store lies and how to reach it.
@@ -131,13 +133,13 @@ impl Store {
         let opened = tokio::task::spawn_blocking(move || LocalFolder::open(&root, &id)).await;
         let local = Arc::new(opened.map_err(std::io::Error::from).flatten().map_err(unavailable)?);
         let location = Location::folder(local.root())?;
-        let (objects, registers): (Arc<dyn ObjectStore>, Arc<dyn Registers>) =
-            (Arc::clone(&local) as _, Arc::clone(&local) as _);
+        let (objects, registers) = (Arc::new(Counted(Arc::clone(&local))), Arc::new(Counted(Arc::clone(&local))));
         Ok(Self { inner: Arc::new(Inner { objects, registers, local: Some(local), location, deadline, env }) })
     }
 
     /// A store in an object store with conditional puts.
     fn over<S: ObjectStore>(objects: Arc<S>, location: Location, deadline: Duration, env: Env) -> Self {
+        let objects = Arc::new(Counted(objects));
         let registers = Arc::new(ObjectRegisters(Arc::clone(&objects)));
         Self { inner: Arc::new(Inner { objects, registers, local: None, location, deadline, env }) }
     }
