@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesOrdered};
 use futures::{FutureExt, StreamExt};
-use ingest::engine::{AppendOptions, Receipt, Refusal};
+use ingest::engine::{AppendOptions, Receipt, Refusal, Terms};
 use ingest::{Appender, IngestError};
 use schemas::{ErrorKind, Seq, TenantName, limits};
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ fn is_zero(count: &u64) -> bool {
 
 impl From<Receipt> for BatchResult {
     fn from(receipt: Receipt) -> Self {
-        let Receipt { first_seq, last_seq, accepted, mut refused } = receipt;
+        let Receipt { first_seq, last_seq, accepted, mut refused, .. } = receipt;
         // `{"row":…,"reason":"…"},` with every byte of the reason escaped at worst.
         let bytes = refused.iter().map(|refusal| 48 + 6 * refusal.reason.len());
         let sums = bytes.scan(0, |sum, bytes| {
@@ -113,7 +113,7 @@ pub(crate) async fn open(
 /// The way into a topic that exists.
 pub(crate) async fn appender(shared: &Shared, tenant: &TenantName, append: Append) -> Result<Appender> {
     shared.topic(tenant, &append.topic)?;
-    let options = AppendOptions { on_error: append.on_error, producer: append.producer };
+    let options = AppendOptions { on_error: append.on_error, producer: append.producer, identity: None };
     Ok(shared.engine.appender(tenant, &append.topic, options).await?)
 }
 
@@ -161,7 +161,7 @@ async fn submit_all(
     while let Some(message) = source.next().await? {
         let Some(batch) = decoder.decode(message)? else { continue };
         let since = Instant::now();
-        let receipt = Box::pin(appender.submit(batch).await?);
+        let receipt = Box::pin(appender.submit(batch, Terms::default()).await?);
         if submitted.send(Ok(InFlight { receipt, since })).await.is_err() {
             break;
         }
@@ -235,7 +235,7 @@ async fn submit_in_turn(
         && let Some(message) = source.next().await?
     {
         let Some(batch) = decoder.decode(message)? else { continue };
-        let receipt = Box::pin(appender.submit(batch).await?);
+        let receipt = Box::pin(appender.submit(batch, Terms::default()).await?);
         in_flight.push_back(receive(InFlight { receipt, since: Instant::now() }).boxed());
         if in_flight.len() >= window
             && let Some(result) = in_flight.next().await
@@ -293,7 +293,7 @@ mod tests {
 
     fn receipt(reasons: Vec<String>) -> Receipt {
         let refused = reasons.into_iter().zip(0..).map(|(reason, row)| Refusal { row, reason }).collect();
-        Receipt { first_seq: Some(Seq(4)), last_seq: Some(Seq(6)), accepted: 3, refused }
+        Receipt { first_seq: Some(Seq(4)), last_seq: Some(Seq(6)), accepted: 3, refused, duplicate: false }
     }
 
     #[test]

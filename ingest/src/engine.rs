@@ -2,6 +2,7 @@
 
 mod appender;
 mod naming;
+mod terms;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::appender::Appender;
+pub use self::terms::{
+    Condition, Detail, EXPECTED_LAST_SEQ, Fence, ProducerEpoch, ProducerIdentity, Terms,
+};
 use self::naming::HalfDropped;
 use crate::error::{IngestError, Result};
 use crate::sequence::{Answer, COMMANDS_MAX, Command, Core, keeper};
@@ -105,8 +109,10 @@ pub enum OnError {
 pub struct AppendOptions {
     /// Bad rows.
     pub on_error: OnError,
-    /// The producer's name, for dead letters; idempotence comes with it.
+    /// The producer's name, for dead letters.
     pub producer: Option<String>,
+    /// Makes retries safe: then each batch has a `producer_seq`.
+    pub identity: Option<ProducerIdentity>,
 }
 
 /// Why one row was refused.
@@ -129,6 +135,9 @@ pub struct Receipt {
     pub accepted: u64,
     /// Rows refused, ascending by row. Non-empty under `RejectBatch` means that nothing was accepted.
     pub refused: Vec<Refusal>,
+    /// It was appended before, and this is the answer that it had then.
+    #[serde(default)]
+    pub duplicate: bool,
 }
 
 impl Engine {

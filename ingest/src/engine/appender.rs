@@ -9,7 +9,7 @@ use futures::future::Either;
 use schemas::{ErrorKind, TenantName, TopicName};
 use tokio::sync::oneshot;
 
-use super::{AppendOptions, Engine, OnError, Receipt, Refusal, Shared, unanswered};
+use super::{AppendOptions, Engine, OnError, Receipt, Refusal, Shared, Terms, unanswered};
 use crate::error::{IngestError, Result};
 use crate::rows::ValidRows;
 use crate::sequence::group::Part;
@@ -55,6 +55,7 @@ impl Appender {
     pub async fn submit(
         &mut self,
         batch: RecordBatch,
+        terms: Terms,
     ) -> Result<impl Future<Output = Result<Receipt>> + Send + 'static + use<>> {
         self.shared.check_running()?;
         let Validated { good, refused } = self.validator.validate(&batch)?;
@@ -64,7 +65,7 @@ impl Appender {
         let dead = self.dead_letters(&batch, &refused)?;
         drop(batch);
         let accepted = good.as_ref().map_or(0, ValidRows::len) as u64;
-        let receipt = Receipt { first_seq: None, last_seq: None, accepted, refused };
+        let receipt = Receipt { accepted, refused, ..Receipt::default() };
         if good.is_none() && dead.is_none() {
             return Ok(Either::Left(ready(Ok(receipt))));
         }

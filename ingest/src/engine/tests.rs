@@ -62,12 +62,12 @@ fn spec() -> TopicSpec {
 }
 
 async fn appender(engine: &Engine, on_error: OnError) -> Appender {
-    let options = AppendOptions { on_error, producer: Some("tests".into()) };
+    let options = AppendOptions { on_error, producer: Some("tests".into()), identity: None };
     engine.appender(&tenant(), &name("orders"), options).await.unwrap()
 }
 
 async fn append(engine: &Engine, amounts: std::ops::Range<i32>) -> Result<Receipt> {
-    let submitted = appender(engine, OnError::RejectBatch).await.submit(order_rows(amounts)).await?;
+    let submitted = appender(engine, OnError::RejectBatch).await.submit(order_rows(amounts), Terms::default()).await?;
     submitted.await
 }
 
@@ -140,7 +140,7 @@ async fn concurrent_producers_share_one_dense_row_of_seqs() {
             let mut answers = Vec::new();
             for batch in 0..20 {
                 let first = producer * 1000 + batch * 10 + 1;
-                answers.push(appender.submit(order_rows(first..first + 5)).await.unwrap());
+                answers.push(appender.submit(order_rows(first..first + 5), Terms::default()).await.unwrap());
             }
             try_join_all(answers).await.unwrap()
         })
@@ -223,7 +223,7 @@ async fn a_topic_dropped_and_made_again_shares_nothing_with_its_past() {
     let mut producer = appender(&engine, OnError::RejectBatch).await;
     append(&engine, 1..3).await.unwrap();
     engine.drop_topic(&tenant(), &name("orders")).await.unwrap();
-    let refusal = producer.submit(order_rows(3..4)).await.unwrap().await.unwrap_err();
+    let refusal = producer.submit(order_rows(3..4), Terms::default()).await.unwrap().await.unwrap_err();
     assert_eq!(refusal.kind(), ErrorKind::NotFound);
     assert_eq!(append_missing(&engine).await, ErrorKind::NotFound);
     let new = engine.create_topic(&tenant(), spec()).await.unwrap();
@@ -243,7 +243,7 @@ async fn bad_rows_are_refused_by_the_producers_policy() {
     let engine = site.unflushed().await;
     engine.create_topic(&tenant(), spec()).await.unwrap();
     let submit = async |on_error| {
-        let submitted = appender(&engine, on_error).await.submit(order_rows(-1..3)).await.unwrap();
+        let submitted = appender(&engine, on_error).await.submit(order_rows(-1..3), Terms::default()).await.unwrap();
         submitted.await.unwrap()
     };
     let whole = submit(OnError::RejectBatch).await;
@@ -265,7 +265,7 @@ async fn bad_rows_are_refused_by_the_producers_policy() {
         order_rows(1..2).columns().iter().zip(["id", "wrong", "amount"]).map(|(c, n)| (n, Arc::clone(c))).collect(),
     );
     assert_eq!(
-        appender(&engine, OnError::RejectRow).await.submit(columns).await.err().unwrap().kind(),
+        appender(&engine, OnError::RejectRow).await.submit(columns, Terms::default()).await.err().unwrap().kind(),
         ErrorKind::Invalid
     );
 }
@@ -323,7 +323,7 @@ async fn after_a_shutdown_nothing_is_taken() {
     engine.create_topic(&tenant(), spec()).await.unwrap();
     let mut producer = appender(&engine, OnError::RejectBatch).await;
     engine.shutdown(Duration::from_secs(5)).await;
-    assert_eq!(producer.submit(order_rows(1..2)).await.err().unwrap().kind(), ErrorKind::Unavailable);
+    assert_eq!(producer.submit(order_rows(1..2), Terms::default()).await.err().unwrap().kind(), ErrorKind::Unavailable);
     assert_eq!(engine.create_topic(&tenant(), spec()).await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
@@ -376,7 +376,7 @@ async fn a_topic_whose_table_is_another_ones_stops_alone() {
     assert_eq!(append(&engine, 3..4).await.unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(amounts(&engine), [(1, 1), (2, 2)], "what was acknowledged stays readable");
     let mut producer = engine.appender(&tenant(), &name("healthy"), AppendOptions::default()).await.unwrap();
-    assert_eq!(producer.submit(order_rows(1..2)).await.unwrap().await.unwrap().accepted, 1);
+    assert_eq!(producer.submit(order_rows(1..2), Terms::default()).await.unwrap().await.unwrap().accepted, 1);
 }
 
 mod ailing;

@@ -8,7 +8,7 @@ fn healthy() -> TopicSpec {
 
 async fn append_to_healthy(engine: &Engine) -> Result<Receipt> {
     let mut producer = engine.appender(&tenant(), &name("healthy"), AppendOptions::default()).await?;
-    producer.submit(order_rows(1..2)).await?.await
+    producer.submit(order_rows(1..2), Terms::default()).await?.await
 }
 
 #[tokio::test(flavor = "multi_thread")]
