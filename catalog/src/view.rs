@@ -65,7 +65,7 @@ pub struct LastSeqsFound {
 ///
 /// # Contract
 /// * all answers of one call are of one snapshot, the newest that this process knows at the call or one newer; they are exact, never a filter's guess;
-/// * a key costs at most one read of a page or two in each file that its bounds, bucket and bloom filter leave over, and that has seqs above the
+/// * a key costs at most one read of a few pages in each file that its bounds, bucket and bloom filter leave over, and that has seqs above the
 ///   bound: nearly always none for a key that is new, one for one that is not; answers are kept for a while within a bound of bytes;
 /// * a pattern costs a scan of `_path` from the newest file backwards until one matches, the topic costs nothing.
 #[async_trait]

@@ -11,7 +11,7 @@ use catalog::topics::Topics;
 use catalog::{Env, Store};
 use ingest::Engine;
 use ingest::engine::Ownership;
-use query::QueryEngine;
+use query::{QueryEngine, TableLastSeqs};
 use query::checks::SqlChecks;
 use schemas::{ErrorKind, limits};
 use serde::{Deserialize, Serialize};
@@ -192,11 +192,13 @@ async fn open(
         env: env.clone(),
         settings: config.ingest,
     };
+    let last_seqs = TableLastSeqs::new(&tables, &config.query);
     let engine = Engine::open(parts).await?;
     let parts = query::engine::Parts {
         topics: topics.clone(),
         tables: tables.clone(),
         tail: engine.tail(),
+        last_seqs,
         settings: config.query,
     };
     let queries = QueryEngine::new(parts)?;

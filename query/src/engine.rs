@@ -12,6 +12,7 @@ use futures::Stream;
 use schemas::TenantName;
 
 use crate::error::Result;
+use crate::lastseq::TableLastSeqs;
 use crate::reader::{ReadStats, Reader};
 use crate::replay::{self, Replay};
 use crate::settings::Settings;
@@ -27,6 +28,8 @@ pub struct Parts {
     pub tables: Tables,
     /// The rest.
     pub tail: Arc<dyn Tail>,
+    /// What answers conditions; what it knows of data files is shared.
+    pub last_seqs: TableLastSeqs,
     /// What the operator set.
     pub settings: Settings,
 }

@@ -5,6 +5,7 @@ pub mod error;
 pub mod settings;
 
 pub mod checks;
+pub mod lastseq;
 pub mod replay;
 pub mod subscribe;
 
@@ -21,5 +22,6 @@ mod testing;
 
 pub use engine::QueryEngine;
 pub use error::{QueryError, Result};
+pub use lastseq::TableLastSeqs;
 pub use reader::ReadStats;
 pub use settings::Settings;

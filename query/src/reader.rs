@@ -11,6 +11,7 @@ use schemas::{ErrorKind, TenantName, TopicDef, TopicName};
 
 use crate::engine::Parts;
 use crate::error::{QueryError, Result};
+use crate::lastseq::TableLastSeqs;
 use crate::parquet::MetadataCache;
 use crate::settings::Settings;
 
@@ -31,9 +32,9 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(parts: Parts, runtime: Arc<RuntimeEnv>) -> Self {
-        let Parts { topics, tables, tail, settings } = parts;
-        let metadata = MetadataCache::new(Arc::clone(tables.store().objects()), settings.metadata_cache_bytes);
-        Self { topics, tables, tail, settings: Arc::new(settings), metadata, runtime, stats: Arc::default() }
+        let Parts { topics, tables, tail, last_seqs, settings } = parts;
+        let TableLastSeqs { metadata, stats, .. } = last_seqs;
+        Self { topics, tables, tail, settings: Arc::new(settings), metadata, runtime, stats }
     }
 
     /// Errors: `NotFound`, naming some topics that exist.

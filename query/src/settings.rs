@@ -20,6 +20,8 @@ pub struct Settings {
     pub concurrent_max: usize,
     /// Cached Parquet footers, page indexes and bloom filters, bytes.
     pub metadata_cache_bytes: usize,
+    /// Cached last seqs of keys and patterns in tables, for conditional appends, bytes.
+    pub last_seq_cache_bytes: usize,
 }
 
 impl Default for Settings {
@@ -32,6 +34,7 @@ impl Default for Settings {
             deadline_ms: 600_000,
             concurrent_max: 32,
             metadata_cache_bytes: 128 << 20,
+            last_seq_cache_bytes: 16 << 20,
         }
     }
 }

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::engine::{BatchStream, Parts, QueryEngine};
 use crate::error::Result;
+use crate::lastseq::TableLastSeqs;
 use crate::settings::Settings;
 
 /// A store with topics, and an engine over it.
@@ -32,6 +33,7 @@ pub(crate) struct World {
     pub(crate) topics: Topics,
     pub(crate) tables: Tables,
     pub(crate) tail: Arc<TestTail>,
+    pub(crate) last_seqs: TableLastSeqs,
     pub(crate) engine: QueryEngine,
     pub(crate) tenant: TenantName,
     env: Env,
@@ -61,10 +63,16 @@ impl World {
         let topics = Topics::new(store.clone(), env.clone());
         let tables = Tables::new(store, env.clone());
         let tail = Arc::new(TestTail::default());
-        let parts =
-            Parts { topics: topics.clone(), tables: tables.clone(), tail: Arc::<TestTail>::clone(&tail), settings };
+        let last_seqs = TableLastSeqs::new(&tables, &settings);
+        let parts = Parts {
+            topics: topics.clone(),
+            tables: tables.clone(),
+            tail: Arc::<TestTail>::clone(&tail),
+            last_seqs: last_seqs.clone(),
+            settings,
+        };
         let engine = QueryEngine::new(parts).unwrap();
-        Self { _folder: folder, topics, tables, tail, engine, tenant: TenantName::default(), env }
+        Self { _folder: folder, topics, tables, tail, last_seqs, engine, tenant: TenantName::default(), env }
     }
 
     /// Makes a topic.

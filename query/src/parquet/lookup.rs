@@ -47,8 +47,11 @@ pub(crate) fn rows_of_prefixes(file: &OpenFile, prefixes: &[String]) -> Vec<Rang
     let Some(leaf) = file.metadata.leaf(field_id::PREFIX, envelope::PREFIX) else {
         return file.whole();
     };
-    let mut rows: Vec<_> =
-        prefixes.iter().flat_map(|prefix| rows_around(file, file.row_groups(), leaf, prefix)).collect();
+    union(prefixes.iter().flat_map(|prefix| rows_around(file, file.row_groups(), leaf, prefix)).collect())
+}
+
+/// Ranges in any order, which may overlap, as ascending, disjoint ones.
+pub(crate) fn union(mut rows: Vec<Range<usize>>) -> Vec<Range<usize>> {
     rows.sort_unstable_by_key(|range| range.start);
     rows.dedup_by(|next, last| {
         let joins = next.start <= last.end;

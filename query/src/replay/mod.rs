@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::feed::{Feed, dropped};
 pub(crate) use self::groups::groups;
+pub(crate) use self::table::prefixes_of;
 
 use self::key::KeyReplay;
 use crate::engine::BatchStream;

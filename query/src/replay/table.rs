@@ -10,6 +10,7 @@ use arrow::array::RecordBatch;
 use catalog::table::DataFile;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::{StreamExt, TryStreamExt, stream};
+use schemas::pattern::Pattern;
 use schemas::{Seq, TopicDef};
 use tokio::task::spawn_blocking;
 use tokio_util::task::AbortOnDropHandle;
@@ -203,10 +204,15 @@ impl Opened {
 }
 
 /// The only prefixes that rows on a path of the shape's pattern can have; `None` if they can have any.
+pub(crate) fn prefixes(def: &TopicDef, shape: &Shape) -> Option<Arc<[String]>> {
+    prefixes_of(def, shape.pattern()?)
+}
+
+/// The only prefixes that rows on a path that matches can have; `None` if they can have any.
 ///
 /// A row's prefix is the leading levels of its path, or the topic's own name once the topic has too many prefixes.
-pub(crate) fn prefixes(def: &TopicDef, shape: &Shape) -> Option<Arc<[String]>> {
-    let literal = shape.pattern()?.literal_prefix();
+pub(crate) fn prefixes_of(def: &TopicDef, pattern: &Pattern) -> Option<Arc<[String]>> {
+    let literal = pattern.literal_prefix();
     let levels: Vec<&str> = literal.split('/').take(def.prefix_levels).collect();
     (levels.len() == def.prefix_levels).then(|| [levels.join("/"), def.name.to_string()].into())
 }
