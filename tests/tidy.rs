@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &["schemas", "catalog", "ingest", "query", "flight"]),
     ("tests", &["schemas", "catalog", "ingest", "query", "flight"]),
     ("bench", &["schemas", "catalog", "ingest", "query", "flight"]),
+    ("model", &[]),
 ];
 
 /// Foreign crates with a home: the only crates that may name them.
