@@ -19,6 +19,10 @@ pub enum Action {
     Land(Place),
     /// The owner learns what is in a slot that it wrote to; acknowledges what is decided (P3).
     Learn(Place),
+    /// It finds that a condition does not hold (P2).
+    Judge(Epoch),
+    /// It says so.
+    Refuse(Epoch),
     /// It loads the table and sends a commit of what it has (P4.1 to P4.4).
     Flush(Epoch),
     /// A commit, by its number among those sent, reaches the table.
@@ -50,6 +54,8 @@ impl fmt::Display for Action {
             Self::Append(epoch) => write!(f, "owner {epoch} sends a segment"),
             Self::Land(Place(epoch, slot)) => write!(f, "the put of {epoch}/{slot} lands"),
             Self::Learn(Place(epoch, slot)) => write!(f, "owner {epoch} learns what is at {epoch}/{slot}"),
+            Self::Judge(epoch) => write!(f, "owner {epoch} finds a condition that does not hold"),
+            Self::Refuse(epoch) => write!(f, "owner {epoch} refuses by it"),
             Self::Flush(epoch) => write!(f, "owner {epoch} loads the table and sends a commit"),
             Self::Commit(number) => write!(f, "commit {number} lands"),
             Self::Check(epoch) => write!(f, "owner {epoch} looks what became of its commit"),

@@ -50,10 +50,12 @@ fn shortened(lane: &Lane, law: &str, mut steps: Vec<Action>) -> Vec<Action> {
     let properties = lane.properties();
     let Some(property) = properties.iter().find(|property| property.name == law) else { return steps };
     let breaks = |steps: &[Action]| replayed(lane, steps).is_some_and(|state| !(property.condition)(lane, &state));
-    let mut at = 0;
-    while at < steps.len() {
+    // From the end: a step is only needed by later ones.
+    for at in (0..steps.len()).rev() {
         let without = [&steps[..at], &steps[at + 1..]].concat();
-        if breaks(&without) { steps = without } else { at += 1 }
+        if breaks(&without) {
+            steps = without;
+        }
     }
     steps
 }

@@ -19,6 +19,10 @@ pub enum Flaw {
     CheckpointWithInFlight,
     /// P2: an event is acknowledged as soon as its own segment landed.
     AckOutOfOrder,
+    /// P2: a refusal that rests on what is in flight does not wait for it.
+    RefusedTooEarly,
+    /// P2: a refusal is given without a look at the root.
+    RefusedByFenced,
     /// P4.2: rows are committed if the table has at least what comes before them.
     AtOrBeyond,
     /// P4.4: a commit whose base has moved is applied to the newer one.
@@ -31,7 +35,7 @@ pub enum Flaw {
 
 impl Flaw {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::NoSeal,
         Self::OnlyNewestSealed,
         Self::SealBelowFloorBelieved,
@@ -40,6 +44,8 @@ impl Flaw {
         Self::TailFromCheckpoint,
         Self::CheckpointWithInFlight,
         Self::AckOutOfOrder,
+        Self::RefusedTooEarly,
+        Self::RefusedByFenced,
         Self::AtOrBeyond,
         Self::RebaseOnConflict,
         Self::FloorBeforeReload,

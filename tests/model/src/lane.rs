@@ -26,14 +26,25 @@ pub struct Bounds {
     pub compactions: u8,
     /// Views taken by readers at an owner.
     pub reads: u8,
+    /// Appends whose condition does not hold.
+    pub refusals: u8,
     /// Whether somebody follows the log.
     pub follower: bool,
 }
 
 impl Bounds {
     /// Two take-overs, three events, two flushes: what the tests explore, about 2.5 million states.
-    pub const TESTED: Self =
-        Self { epochs: 3, appends: 3, flying: 2, flushes: 2, trims: 1, compactions: 0, reads: 0, follower: false };
+    pub const TESTED: Self = Self {
+        epochs: 3,
+        appends: 3,
+        flying: 2,
+        flushes: 2,
+        trims: 1,
+        compactions: 0,
+        reads: 0,
+        refusals: 0,
+        follower: false,
+    };
 }
 
 /// The lane with everything around it.
@@ -49,12 +60,15 @@ pub struct State {
     pub acked: Vec<Acked>,
     /// A reader got a view with a hole.
     pub torn: bool,
+    /// A refusal said what was not so.
+    pub misled: bool,
     /// Appends so far: each is another event.
     pub appends: u8,
     flushes: u8,
     trims: u8,
     compactions: u8,
     reads: u8,
+    refusals: u8,
 }
 
 /// The protocol to a bound, whole or with a rule left out.
@@ -87,6 +101,11 @@ impl Lane {
         actions.extend(owner.unknown_slots().filter(landed).map(Action::Learn));
         if owner.phase != Phase::Open {
             return;
+        }
+        match owner.judged {
+            Some(_) if owner.may_refuse(self.flaw) => actions.push(Action::Refuse(epoch)),
+            None if state.refusals < self.bounds.refusals => actions.push(Action::Judge(epoch)),
+            _ => {}
         }
         if owner.flush.is_none() && state.flushes < self.bounds.flushes && !owner.rows.is_empty() {
             actions.push(Action::Flush(epoch));
@@ -124,14 +143,21 @@ impl Lane {
             Action::Open(epoch) => owners[of(epoch)].open(store),
             Action::Append(epoch) => {
                 state.appends += 1;
-                let after: Seq = acked.iter().map(|acked| acked.seq).max().unwrap_or(0);
-                owners[of(epoch)].append(state.appends, after, store);
+                owners[of(epoch)].append(state.appends, last_acked(acked), store);
             }
             Action::Land(place) => {
                 let segment = store.puts[&place];
                 store.segments.insert(place, segment);
             }
             Action::Learn(place) => owners[of(place.0)].learn(place, store, acked, self.flaw),
+            Action::Judge(epoch) => {
+                state.refusals += 1;
+                owners[of(epoch)].judge(last_acked(acked));
+            }
+            Action::Refuse(epoch) => {
+                let durable = |seq| laws::is_durable(store, seq);
+                state.misled |= !owners[of(epoch)].refuse(store, durable, self.flaw);
+            }
             Action::Flush(epoch) => state.flushes += u8::from(owners[of(epoch)].flush(store, self.flaw)),
             Action::Commit(number) => {
                 let commit = store.commits[number].clone();
@@ -159,6 +185,10 @@ impl Lane {
     }
 }
 
+fn last_acked(acked: &[Acked]) -> Seq {
+    acked.iter().map(|acked| acked.seq).max().unwrap_or(0)
+}
+
 impl Model for Lane {
     type State = State;
     type Action = Action;
@@ -172,11 +202,13 @@ impl Model for Lane {
             follower,
             acked,
             torn: false,
+            misled: false,
             appends: 0,
             flushes: 0,
             trims: 0,
             compactions: 0,
             reads: 0,
+            refusals: 0,
         }]
     }
 

@@ -54,6 +54,7 @@ pub fn laws() -> Vec<Property<Lane>> {
         }),
         always("I13 every missing slot is below the floor", |_, state| Log::of(&state.store).whole),
         always("P3 a follower misses nothing", |_, state| !state.follower.missed),
+        always("I5 a refusal is true", |_, state| !state.misled),
         always("P6 a view has no hole", |_, state| !state.torn),
         always("P6 the owner sees every acknowledged event", |_, state| {
             state.owners.iter().filter(|owner| owner.phase == Phase::Open).all(|owner| sees_all(owner, state))
@@ -137,6 +138,11 @@ impl Log {
         }
         log
     }
+}
+
+/// True if the event at `seq` is in the log, decided, or in the table.
+pub fn is_durable(store: &Store, seq: Seq) -> bool {
+    seq < store.table.watermark || Log::of(store).rows.iter().any(|row| row.1 == seq)
 }
 
 /// The table's rows with their seqs.

@@ -11,7 +11,7 @@
 //! * A **follower** that reads the log from its beginning and falls behind at will; others' **compactions** of the table.
 //!
 //! [`laws`] are the invariants of the protocol, by the checker's numbers; [`flaw`] the rules that can be left out, each of which breaks a law: the
-//! proof that the laws see. What is left out: bytes (the codecs have property tests), producers and conditions (they are decided by one task), parking,
+//! proof that the laws see. What is left out: bytes (the codecs have property tests), producers and what conditions say (one task decides them; that a refusal is true is modelled), parking,
 //! sweeps, more than one topic. Those are simulated.
 
 pub mod action;

@@ -6,11 +6,12 @@ use model::explore::explore;
 use model::{Bounds, Flaw, Lane};
 
 /// Each in turn; together they take some ten minutes and a few gigabytes.
-const LONG: [(&str, Bounds); 5] = [
+const LONG: [(&str, Bounds); 6] = [
     ("two take-overs", Bounds::TESTED),
-    ("three take-overs", Bounds { epochs: 4, appends: 2, flushes: 1, ..Bounds::TESTED }),
+    ("three take-overs", Bounds { epochs: 4, flushes: 1, ..Bounds::TESTED }),
     ("two moves of the floor", Bounds { appends: 2, trims: 2, ..Bounds::TESTED }),
     ("a follower", Bounds { flushes: 1, follower: true, ..Bounds::TESTED }),
+    ("refusals", Bounds { appends: 2, refusals: 2, ..Bounds::TESTED }),
     ("compactions and reads", Bounds { appends: 2, compactions: 1, reads: 1, ..Bounds::TESTED }),
 ];
 
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
         sound &= explored.broken.is_empty() && explored.unseen.is_empty();
     }
     for flaw in Flaw::ALL {
-        let bounds = Bounds { reads: 1, follower: true, appends: 2, flushes: 1, ..Bounds::TESTED };
+        let bounds = Bounds { reads: 1, refusals: 1, follower: true, appends: 2, flushes: 1, ..Bounds::TESTED };
         let found = [Bounds::TESTED, bounds].map(|bounds| explore(Lane { bounds, flaw: Some(flaw) }, 1));
         let shortest = found.iter().flat_map(|explored| &explored.broken).min_by_key(|(_, steps)| steps.len());
         let Some((law, steps)) = shortest else {

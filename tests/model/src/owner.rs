@@ -110,6 +110,8 @@ pub struct Owner {
     pub trim: Option<Trim>,
     /// A reader that has half of its view.
     pub reader: Option<Half>,
+    /// A refusal that is due: the last seq that it names, and the largest that was acknowledged when the append began.
+    pub judged: Option<(Seq, Seq)>,
 }
 
 impl Owner {
@@ -135,6 +137,7 @@ impl Owner {
             flushes: 0,
             trim: None,
             reader: None,
+            judged: None,
             root,
         }
     }
@@ -142,7 +145,7 @@ impl Owner {
     /// Forgets all but that it is over.
     pub fn stop(&mut self, phase: Phase) {
         self.phase = phase;
-        (self.flush, self.trim, self.reader) = (None, None, None);
+        (self.flush, self.trim, self.reader, self.judged) = (None, None, None, None);
         for memory in [&mut self.found, &mut self.root.closed] {
             memory.clear();
         }
@@ -273,6 +276,25 @@ impl Owner {
             self.decided += 1;
             self.flying.remove(0);
         }
+    }
+
+    /// Finds that an append expects another last seq than there is, in flight or not.
+    pub fn judge(&mut self, after: Seq) {
+        self.judged = Some((self.next - 1, after));
+    }
+
+    /// True if the refusal may be given as far as the owner's own memory goes: what it rests on is decided.
+    pub fn may_refuse(&self, flaw: Option<Flaw>) -> bool {
+        let decided = self.next - 1 - self.flying.len() as u8;
+        self.judged.is_some_and(|(last, _)| last <= decided || flaw == Some(Flaw::RefusedTooEarly))
+    }
+
+    /// Refuses, if a look at the root still shows its own epoch. True if what it says is so: that seq is there, and nothing beyond it was acknowledged before.
+    pub fn refuse(&mut self, store: &Store, durable: impl Fn(Seq) -> bool, flaw: Option<Flaw>) -> bool {
+        if store.root.epoch != self.epoch && flaw != Some(Flaw::RefusedByFenced) {
+            self.stop(Phase::Stopped);
+        }
+        self.judged.take().is_none_or(|(last, after)| after <= last && (last == 0 || durable(last)))
     }
 
     /// Cuts the rows from its watermark on and sends a commit, if the table begins where they do. True if it sent one.

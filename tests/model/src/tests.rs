@@ -29,6 +29,11 @@ fn compactions_by_others_and_reads_at_any_time_break_no_law() {
     keeps_every_law(Bounds { epochs: 2, appends: 2, compactions: 1, reads: 1, ..TESTED });
 }
 
+#[test]
+fn a_refusal_is_true_whoever_owns_the_lane_by_then() {
+    keeps_every_law(Bounds { flushes: 1, trims: 0, refusals: 1, ..TESTED });
+}
+
 /// The proof that the laws see: without any one rule of the protocol, one of them is broken.
 #[test]
 fn every_rule_is_needed() {
@@ -36,6 +41,7 @@ fn every_rule_is_needed() {
         let bounds = match flaw {
             // What only a reader of the log meets.
             Flaw::SealBelowFloorBelieved => Bounds { flushes: 1, follower: true, ..TESTED },
+            Flaw::RefusedTooEarly | Flaw::RefusedByFenced => Bounds { refusals: 1, flushes: 0, trims: 0, ..TESTED },
             Flaw::TableBeforeTail => Bounds { reads: 1, ..TESTED },
             _ => TESTED,
         };
