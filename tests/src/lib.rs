@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod data;
+pub mod disk;
 pub mod judge;
 pub mod process;
 pub mod rows;

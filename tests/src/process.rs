@@ -104,12 +104,33 @@ impl Process {
         self.child.id()
     }
 
+    /// SIGSTOP: it does nothing at all, and its connections stay open, until [`Self::resume`].
+    pub fn pause(&self) -> Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) -> Result<()> {
+        self.signal("-CONT")
+    }
+
+    /// True if it has ended by itself.
+    pub fn is_over(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// SIGKILL, at once; every line that it wrote before.
     pub fn kill(mut self) -> Result<Vec<String>> {
+        self.kill_now()?;
+        Ok(self.said())
+    }
+
+    /// SIGKILL, at once, of a process whose place another is to take.
+    pub fn kill_now(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         self.join();
-        Ok(self.said())
+        Ok(())
     }
 
     /// Waits until it ends by itself; its exit code and all that it wrote.
@@ -132,6 +153,11 @@ impl Process {
     /// True once a line that `matches` was written after the first `skip` ones.
     pub fn has_said(&self, skip: usize, matches: impl Fn(&str) -> bool) -> bool {
         self.lines.lock().expect("no holder panics").iter().skip(skip).any(|line| matches(line))
+    }
+
+    fn signal(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill").args([name, &self.pid().to_string()]).status()?;
+        if status.success() { Ok(()) } else { bail!("kill {name} {} ended with {status}", self.pid()) }
     }
 
     fn join(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -32,23 +33,35 @@ pub enum Kind {
     S3Mock,
 }
 
-/// A running S3 server. Ends, and loses its data, when dropped.
+/// A running S3 server. Ends when dropped.
 #[derive(Debug)]
 pub struct S3 {
     kind: Kind,
     port: u16,
-    folder: TempDir,
+    folder: PathBuf,
     child: Child,
+    /// Goes with the server, if it is the server's own.
+    _own: Option<TempDir>,
 }
 
 impl S3 {
-    /// Starts a server with one empty bucket and waits until it listens.
+    /// Starts a server with one empty bucket, which goes with it, and waits until it listens.
     pub async fn start(kind: Kind) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("firn-s3-").tempdir()?;
-        std::fs::create_dir_all(folder.path().join("data").join(BUCKET))?;
+        let own = tempfile::Builder::new().prefix("firn-s3-").tempdir()?;
+        let folder = own.path().to_owned();
+        Self::start_in(kind, &folder, Some(own)).await
+    }
+
+    /// Starts a server whose bucket lies in this folder, and stays there.
+    pub async fn start_over(kind: Kind, folder: &Path) -> Result<Self> {
+        Self::start_in(kind, folder, None).await
+    }
+
+    async fn start_in(kind: Kind, folder: &Path, own: Option<TempDir>) -> Result<Self> {
+        std::fs::create_dir_all(folder.join("data").join(BUCKET))?;
         let port = free_port()?;
-        let child = spawn(kind, port, &folder)?;
-        let mut server = Self { kind, port, folder, child };
+        let child = spawn(kind, port, folder)?;
+        let mut server = Self { kind, port, folder: folder.to_owned(), child, _own: own };
         server.listening().await?;
         Ok(server)
     }
@@ -71,6 +84,17 @@ impl S3 {
     /// The same as [`Self::store`] says, for a child process: the usual AWS variables.
     pub fn environment(&self) -> BTreeMap<String, String> {
         self.store("").options.into_iter().map(|(key, value)| (key.to_uppercase(), value)).collect()
+    }
+
+    /// The same again as properties of PyIceberg's file access.
+    pub fn pyiceberg(&self) -> Vec<String> {
+        let [name, secret] = CREDENTIAL;
+        vec![
+            format!("s3.endpoint={}", self.endpoint()),
+            "s3.region=us-east-1".to_owned(),
+            format!("s3.access-key-id={name}"),
+            format!("s3.secret-access-key={secret}"),
+        ]
     }
 
     /// `http://127.0.0.1:…`.
@@ -111,9 +135,9 @@ impl Drop for S3 {
     }
 }
 
-fn spawn(kind: Kind, port: u16, folder: &TempDir) -> Result<Child> {
+fn spawn(kind: Kind, port: u16, folder: &Path) -> Result<Child> {
     let [name, secret] = CREDENTIAL;
-    let data = &folder.path().join("data");
+    let data = &folder.join("data");
     let address = format!("127.0.0.1:{port}");
     let mut command = match kind {
         Kind::VersityGw => {
@@ -162,7 +186,7 @@ fn spawn(kind: Kind, port: u16, folder: &TempDir) -> Result<Child> {
             command
         }
     };
-    let log = std::fs::File::create(folder.path().join("log")).context("a log beside the data")?;
+    let log = std::fs::File::create(folder.join("log")).context("a log beside the data")?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().with_context(|| format!("cannot start {kind:?}"))
 }

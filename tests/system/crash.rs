@@ -1,7 +1,7 @@
 //! `kill -9` under load, again and again: nothing acknowledged is missing, nothing is there twice, and a new owner fences the old.
 
-mod ledger;
-mod strike;
+pub(crate) mod ledger;
+pub(crate) mod strike;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -84,7 +84,7 @@ impl Campaign {
         strike::begun(&process, target, process.said().len()).await;
         let said = process.kill().unwrap();
         self.ledger.settle(load).await;
-        self.recoveries.extend(Recovery::of(&said));
+        self.recoveries.extend(Recovery::all(&said));
         strike::under_way(&said)
     }
 

@@ -90,13 +90,7 @@ async fn pyiceberg_reads_a_table_that_lies_on_s3() {
     let (server, client) = serve(s3.store("lake")).await.unwrap();
     load(&client, &KAFKA, 20_000).await;
 
-    let environment = s3.environment();
-    let properties = [
-        format!("s3.endpoint={}", s3.endpoint()),
-        format!("s3.region={}", environment["AWS_REGION"]),
-        format!("s3.access-key-id={}", environment["AWS_ACCESS_KEY_ID"]),
-        format!("s3.secret-access-key={}", environment["AWS_SECRET_ACCESS_KEY"]),
-    ];
+    let properties = s3.pyiceberg();
     let metadata = metadata(&client, "kafka").await;
     assert!(metadata.starts_with("s3://firn/lake/"), "{metadata}");
     let mut asked = vec![metadata.as_str(), "build.gradle"];

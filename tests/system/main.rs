@@ -1,6 +1,7 @@
 //! The system as a suspicious user sees it: a real server on loopback, stock clients, real events, real stores.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod anomalies;
 mod command;
 mod crash;
 mod drivers;
@@ -12,3 +13,4 @@ mod notebook;
 mod replay;
 mod stores;
 mod subscription;
+mod verify;

@@ -17,7 +17,7 @@ pub(crate) const TOPIC: &str = "ledger";
 /// Producers at once, each with an append stream of its own.
 const PRODUCERS: usize = 3;
 /// Events of one batch: a batch is visible whole or not at all.
-const BATCH_EVENTS: i64 = 20;
+pub(crate) const BATCH_EVENTS: i64 = 20;
 /// Batches that a producer has under way.
 const BATCHES_IN_FLIGHT: usize = 16;
 
@@ -53,14 +53,25 @@ impl Ledger {
 
     /// Starts producers that append until their server is gone. Makes the topic first.
     pub(crate) async fn load(&self, client: &Client) -> Load {
-        let schema = json!({"type": "record", "name": "Entry", "fields": [
-            {"name": "producer", "type": "string"}, {"name": "n", "type": "long"}]});
-        client.create(&json!({"name": TOPIC, "schema": schema, "key": ["producer"]})).await.unwrap();
+        Self::create(client).await.unwrap();
         let produce = |producer| {
             let (client, from) = (client.clone(), self.sent.get(&producer).copied().unwrap_or(0));
             tokio::spawn(async move { produce(client, producer, from).await })
         };
         Load((0..PRODUCERS).map(produce).collect())
+    }
+
+    /// Books what one producer was told: the seq of the first event of each batch from its first on.
+    pub(crate) fn book(&mut self, producer: usize, first_seqs: &[i64]) {
+        *self.sent.entry(producer).or_default() += i64::try_from(first_seqs.len()).unwrap();
+        self.acknowledged.extend((0..).zip(first_seqs).map(|(batch, seq)| (producer, batch, *seq)));
+    }
+
+    /// Makes the topic.
+    pub(crate) async fn create(client: &Client) -> Result<(), tonic::Status> {
+        let schema = json!({"type": "record", "name": "Entry", "fields": [
+            {"name": "producer", "type": "string"}, {"name": "n", "type": "long"}]});
+        client.create(&json!({"name": TOPIC, "schema": schema, "key": ["producer"]})).await.map(drop)
     }
 
     /// Waits for the producers to notice, and books what they were told.
@@ -113,7 +124,8 @@ fn numbers(batch: i64) -> std::ops::Range<i64> {
     batch * BATCH_EVENTS..(batch + 1) * BATCH_EVENTS
 }
 
-fn events(producer: usize, batch: i64) -> RecordBatch {
+/// One batch of a producer.
+pub(crate) fn events(producer: usize, batch: i64) -> RecordBatch {
     let names: ArrayRef = Arc::new(StringArray::from(vec![producer.to_string(); BATCH_EVENTS as usize]));
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers(batch)));
     RecordBatch::try_from_iter([("producer", names), ("n", numbers)]).unwrap()

@@ -70,9 +70,12 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
-    /// Read from the server's own words, if it came so far.
-    pub(crate) fn of(said: &[String]) -> Option<Self> {
-        let line = said.iter().find(|line| line.contains("lane taken over"))?;
+    /// Read from the server's own words, as often as it came so far.
+    pub(crate) fn all(said: &[String]) -> Vec<Self> {
+        said.iter().filter(|line| line.contains("lane taken over")).filter_map(|line| Self::parse(line)).collect()
+    }
+
+    fn parse(line: &str) -> Option<Self> {
         let field = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)?.parse().ok());
         Some(Self { bytes: field("bytes=")?, ms: field("ms=")? })
     }
@@ -82,10 +85,9 @@ impl Recovery {
         let (bytes, ms) = all.iter().fold((0, 0), |(bytes, ms), recovery| (bytes + recovery.bytes, ms + recovery.ms));
         let longest = all.iter().map(|recovery| recovery.ms).max().unwrap_or(0);
         let megabytes = bytes as f64 / 1e6;
-        let each = ms as f64 / megabytes.max(f64::MIN_POSITIVE);
-        format!(
-            "{} take-overs read {megabytes:.1} MB of log in {ms} ms, the longest took {longest} ms: {each:.1} ms a MB",
-            all.len()
-        )
+        let read =
+            format!("{} take-overs read {megabytes:.1} MB of log in {ms} ms, the longest took {longest} ms", all.len());
+        // Of a short log the walk to its end costs more than its bytes.
+        if megabytes < 10.0 { read } else { format!("{read}: {:.2} s per 100 MB", ms as f64 / megabytes / 10.0) }
     }
 }
