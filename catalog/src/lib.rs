@@ -3,6 +3,7 @@
 //! The only crate that knows Iceberg, and the door to every object store ([`Store`]). It knows nothing about sequencing (that is `ingest`) or plans (that is `query`);
 //! the seam between those two is [`view`].
 
+pub mod audit;
 pub mod env;
 pub mod error;
 

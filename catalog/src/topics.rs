@@ -58,9 +58,10 @@ struct TopicDocument {
     unknown: serde_json::Map<String, serde_json::Value>,
 }
 
+/// What a topic's register says of the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+pub enum State {
     /// The name is taken; the lane may not have its record yet.
     Creating,
     /// The lane has its record.
@@ -193,6 +194,40 @@ impl Topics {
         let message = format!("tenant {tenant} has {count} topics, as many as it may: drop one first");
         Err(CatalogError::new(ErrorKind::Overloaded, message))
     }
+    /// What a topic's register says now, and its newest definition. `None` if there never was a topic of this name.
+    ///
+    /// Errors: `Corrupt` if the register is not a topic's; those of the store.
+    pub async fn registered(&self, tenant: &TenantName, name: &TopicName) -> Result<Option<(State, TopicDef)>> {
+        let path = topic_path(tenant, name);
+        let Some((document, _)) = self.read::<TopicDocument>(&path).await? else { return Ok(None) };
+        Ok(Some((document.state, newest(&path, document)?)))
+    }
+
+    /// Names of the topics that have a register, of every tenant: as a listing shows them, so only a hint.
+    ///
+    /// Errors: `Unavailable`.
+    pub async fn names(&self) -> Result<Vec<(TenantName, TopicName)>> {
+        let mut found = Vec::new();
+        for tenant in self.children(&Path::from("tenants")).await? {
+            let Ok(tenant) = TenantName::new(tenant) else { continue };
+            for topic in self.children(&Path::from_iter(["tenants", tenant.as_str(), "topics"])).await? {
+                let name = topic.strip_suffix(".json").and_then(|name| TopicName::new(name).ok());
+                found.extend(name.map(|name| (tenant.clone(), name)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Names of what lies in a folder: objects, folders, registers (which are either).
+    async fn children(&self, folder: &Path) -> Result<Vec<String>> {
+        let listed = self.inner.store.objects().list_with_delimiter(Some(folder)).await.map_err(|error| {
+            CatalogError::new(ErrorKind::Unavailable, format!("{folder} cannot be listed")).caused_by(error)
+        })?;
+        let objects = listed.objects.into_iter().map(|object| object.location);
+        let paths = listed.common_prefixes.into_iter().chain(objects);
+        Ok(paths.filter_map(|path| path.filename().map(str::to_owned)).collect())
+    }
+
 
     async fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<(T, RevisionTag)>> {
         let Some(revision) = self.inner.store.read_register(path).await? else { return Ok(None) };

@@ -45,6 +45,38 @@ fn check(store: &Store, content: &[u8]) -> Result<()> {
     if needed <= FORMAT {
         return Ok(());
     }
+/// How many lanes there are, at least `wanted` from now on.
+pub(super) async fn lanes(store: &Store, wanted: u32) -> Result<u32> {
+    let path = Path::from(FIRN_JSON);
+    loop {
+        let Some(found) = store.read_register(&path).await? else {
+            let message = format!("{}: it has vanished", store.uri(&path));
+            return Err(CatalogError::new(ErrorKind::Unavailable, message));
+        };
+        let mut format = parse(store, &found.content)?;
+        if format.lanes >= wanted {
+            return Ok(format.lanes);
+        }
+        format.lanes = wanted;
+        let content = serde_json::to_vec(&format).expect("plain data is JSON").into();
+        if let Swap::Won(_) = store.swap_register(&path, Some(&found.tag), content).await? {
+            return Ok(wanted);
+        }
+    }
+}
+
+/// Refuses a place where there is no store, or one that needs a newer Firn.
+pub(super) async fn look(store: &Store) -> Result<()> {
+    let path = Path::from(FIRN_JSON);
+    match store.read_register(&path).await? {
+        Some(found) => check(store, &found.content),
+        None => {
+            let message = format!("{}: expected a store of Firn's, found none", store.uri(&path));
+            Err(CatalogError::new(ErrorKind::NotFound, message))
+        }
+    }
+}
+
     let message = format!(
         "{place}: the store needs a Firn that knows format {needed}, this one knows {FORMAT}: use a newer Firn"
     );

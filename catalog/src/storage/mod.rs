@@ -11,6 +11,7 @@ mod local;
 mod location;
 mod pace;
 mod probe;
+mod read_only;
 mod register;
 mod rooted;
 mod s3;
@@ -31,6 +32,10 @@ use local::LocalFolder;
 use location::{Address, Location};
 use metrics::Counted;
 use register::{ObjectRegisters, Registers};
+pub use read_only::Meter;
+use read_only::ReadOnly;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use register::fuzz_register;
 
 /// Where a store lies and how to reach it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,6 +130,45 @@ impl Store {
     }
 
     async fn open_folder(folder: std::path::PathBuf, deadline: Duration, env: Env) -> Result<Self> {
+    /// Opens an S3 store whose client, its retries included, reaches the server by `connector` instead of a socket: for simulated networks.
+    ///
+    /// Errors: `Invalid` for another kind of URL; otherwise as for [`Self::open`].
+    pub async fn open_over(config: &StoreConfig, env: Env, connector: Arc<dyn HttpConnector>) -> Result<Self> {
+        let Address::S3 { bucket, prefix } = Address::parse(&config.url)? else {
+            let message = format!("store URL {:?}: only s3://bucket/prefix is reached by a connector", config.url);
+            return Err(CatalogError::new(ErrorKind::Invalid, message));
+        };
+        let objects = Arc::new(s3::connect(&bucket, &prefix, &config.options, Some(connector))?);
+        let store = Self::over(objects, Location::s3(&bucket, &prefix), Duration::from_millis(config.deadline_ms), env);
+        format::claim(&store).await?;
+        Ok(store)
+    }
+
+    /// Opens a store that is there, to look at it: nothing is written, no folder made, nobody disturbed. Whatever would change it fails.
+    ///
+    /// Errors: `NotFound` if there is no store; otherwise as for [`Self::open`].
+    pub async fn open_read_only(config: &StoreConfig, env: Env, meter: Meter) -> Result<Self> {
+        let deadline = Duration::from_millis(config.deadline_ms);
+        let store = match Address::parse(&config.url)? {
+            Address::Folder(folder) => {
+                let absent = |error: std::io::Error| {
+                    let message = format!("folder {}: expected a store", folder.display());
+                    CatalogError::new(ErrorKind::NotFound, message).caused_by(error)
+                };
+                let local = Arc::new(LocalFolder::open_read_only(&folder).map_err(absent)?);
+                let location = Location::folder(local.root())?;
+                let objects = Arc::new(ReadOnly::new(Arc::clone(&local), meter));
+                Self { inner: Arc::new(Inner { objects, registers: local, local: None, location, deadline, env }) }
+            }
+            Address::S3 { bucket, prefix } => {
+                let objects = ReadOnly::new(s3::connect(&bucket, &prefix, &config.options, None)?, meter);
+                Self::over(Arc::new(objects), Location::s3(&bucket, &prefix), deadline, env)
+            }
+        };
+        format::look(&store).await?;
+        Ok(store)
+    }
+
         let unavailable = |error: std::io::Error| {
             let message = format!("folder {}: cannot be opened as a store", folder.display());
             CatalogError::new(ErrorKind::Unavailable, message).caused_by(error)

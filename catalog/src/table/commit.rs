@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
+use iceberg::io::FileIO;
 use iceberg::spec::{
     DataFile, MAIN_BRANCH, Operation, Schema, Snapshot, Summary, TableMetadata, TableMetadataBuildResult,
 };
@@ -23,6 +24,7 @@ use super::encode::encode;
 use super::forget::forgettable;
 use super::manifests::Draft;
 use super::metrics::data_file;
+use super::naming::content_id;
 use super::pointer::{Pinned, Pointer};
 use super::rowhash::RowHash;
 use super::schema::iceberg_schema;
@@ -112,7 +114,7 @@ impl Tables {
             CatalogError::new(ErrorKind::Internal, "the encoder of a data file stopped").caused_by(error)
         })??;
 
-        let name = flush.file_name(generation, self.shared.env.uuid());
+        let name = flush.file_name(generation, self.shared.env.uuid(), content_id(&encoded.bytes));
         let uri = format!("{}/data/{name}", base.metadata().location());
         let size = encoded.bytes.len() as u64;
         self.shared.create(&uri, encoded.bytes).await?;
@@ -135,6 +137,7 @@ impl Tables {
             sequence_number: base.metadata().last_sequence_number() + 1,
             schema: Arc::new(schema.clone()),
         };
+            memory: FileIO::new_with_memory(),
         let manifest_list = draft.write(written.file.clone()).await?;
         let snapshot = Snapshot::builder()
             .with_snapshot_id(draft.snapshot_id)
@@ -163,7 +166,14 @@ impl Tables {
         metadata_uri: String,
         built: TableMetadataBuildResult,
     ) -> Result<Option<Arc<TableState>>> {
-        let (path, name) = self.opened(flush.def)?;
+        let version = base.pinned().pointer.version;
+        let document = serde_json::to_vec(&built.metadata).map_err(|error| {
+            CatalogError::new(ErrorKind::Internal, format!("the metadata of table {}", base.name())).caused_by(error)
+        })?;
+        let location = base.metadata().location();
+        let metadata_uri = format!("{location}/metadata/{version:05}-{}.metadata.json", content_id(&document));
+        self.shared.create(&metadata_uri, document.into()).await?;
+        let (path, name) = self.opened(def)?;
         let previous = base.pinned();
         let pointer =
             Pointer::next(Some(&previous.pointer), flush.def.id, Some(metadata_uri.clone()), flush.commit.clone());

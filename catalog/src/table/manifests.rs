@@ -1,5 +1,6 @@
 //! The manifests of a flush's snapshot: one new for its file, the others carried over, small ones merged now and then.
 
+use iceberg::io::FileIO;
 use iceberg::spec::{
     DataFile, ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter, ManifestWriterBuilder,
     PartitionSpec, SchemaRef, UNASSIGNED_SEQUENCE_NUMBER,
@@ -7,6 +8,7 @@ use iceberg::spec::{
 use schemas::ErrorKind;
 
 use super::create::LEVEL0_SPEC_ID;
+use super::naming::content_id;
 use super::state::TableState;
 use super::{Shared, iceberg_error};
 use crate::error::{CatalogError, Result};
@@ -15,6 +17,8 @@ use crate::error::{CatalogError, Result};
 const SMALL_MANIFESTS_MAX: usize = 32;
 /// Files from which on a manifest is no longer small.
 const LARGE_MANIFEST_FILES: u32 = 1_024;
+/// Where files are drafted, in memory.
+const DRAFTS: &str = "memory:///";
 
 /// A snapshot that is being made.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Draft<'a> {
     pub(super) sequence_number: i64,
     /// The schema that the table has with this snapshot.
     pub(super) schema: SchemaRef,
+    /// Holds files until they have a name.
+    pub(super) memory: FileIO,
 }
 
 impl Draft<'_> {
@@ -38,7 +44,7 @@ impl Draft<'_> {
         added
             .add_file(file, UNASSIGNED_SEQUENCE_NUMBER)
             .map_err(|error| iceberg_error("the flush's manifest", error))?;
-        manifests.insert(0, finish(added).await?);
+        manifests.insert(0, self.finish(added).await?);
         match small.len() >= SMALL_MANIFESTS_MAX {
             true => manifests.push(self.merge(&small).await?),
             false => manifests.extend(small),
@@ -53,9 +59,10 @@ impl Draft<'_> {
         Ok(live.partition(|manifest| !is_small(manifest)))
     }
 
+    /// Writes into memory: a manifest's name holds its content's hash.
     fn writer(&self, suffix: &str) -> Result<ManifestWriter> {
-        let uri = format!("{}/{}-{suffix}.avro", self.folder, self.attempt);
-        let output = self.shared().file_io.new_output(&uri).map_err(|error| iceberg_error(&uri, error))?;
+        let draft = format!("{DRAFTS}{}-{suffix}", self.attempt);
+        let output = self.memory.new_output(&draft).map_err(|error| iceberg_error(&draft, error))?;
         let builder =
             ManifestWriterBuilder::new(output, Some(self.snapshot_id), SchemaRef::clone(&self.schema), self.spec()?);
         Ok(builder.build_v2_data())
@@ -88,18 +95,36 @@ impl Draft<'_> {
                 kept.map_err(|error| iceberg_error(&manifest.manifest_path, error))?;
             }
         }
-        finish(writer).await
+        self.finish(writer).await
+    }
+
+    async fn finish(&self, writer: ManifestWriter) -> Result<ManifestFile> {
+        let written = writer.write_manifest_file().await;
+        let mut manifest = written.map_err(|error| iceberg_error("a manifest could not be written", error))?;
+        manifest.manifest_path = self.keep(&manifest.manifest_path).await?;
+        Ok(manifest)
+    }
+
+    /// Stores what was drafted in memory under a name that tells its content. Returns its URI.
+    async fn keep(&self, draft: &str) -> Result<String> {
+        let failed = |error| iceberg_error(draft, error);
+        let content = self.memory.new_input(draft).map_err(failed)?.read().await.map_err(failed)?;
+        self.memory.delete(draft).await.map_err(failed)?;
+        let stem = draft.strip_prefix(DRAFTS).unwrap_or(draft);
+        let uri = format!("{}/{stem}-{}.avro", self.folder, content_id(&content).as_simple());
+        self.shared().create(&uri, content).await?;
+        Ok(uri)
     }
 
     async fn write_list(&self, manifests: Vec<ManifestFile>) -> Result<String> {
-        let uri = format!("{}/snap-{}-{}.avro", self.folder, self.snapshot_id, self.attempt);
-        let failed = |error| iceberg_error(&uri, error);
-        let output = self.shared().file_io.new_output(&uri).map_err(failed)?.writer().await.map_err(failed)?;
+        let draft = format!("{DRAFTS}snap-{}-{}", self.snapshot_id, self.attempt);
+        let failed = |error| iceberg_error(&draft, error);
+        let output = self.memory.new_output(&draft).map_err(failed)?.writer().await.map_err(failed)?;
         let parent = self.base.snapshot_id();
         let mut writer = ManifestListWriter::v2(output, self.snapshot_id, parent, self.sequence_number);
         writer.add_manifests(manifests.into_iter()).map_err(failed)?;
         writer.close().await.map_err(failed)?;
-        Ok(uri)
+        self.keep(&draft).await
     }
 
     fn shared(&self) -> &Shared {
@@ -112,8 +137,4 @@ fn is_small(manifest: &ManifestFile) -> bool {
     manifest.content == ManifestContentType::Data
         && manifest.partition_spec_id == LEVEL0_SPEC_ID
         && files.is_some_and(|files| files < LARGE_MANIFEST_FILES)
-}
-
-async fn finish(writer: ManifestWriter) -> Result<ManifestFile> {
-    writer.write_manifest_file().await.map_err(|error| iceberg_error("a manifest could not be written", error))
 }

@@ -6,6 +6,7 @@
 //!
 //! A table's current state is what its pointer register says, and nothing else: a metadata file that no register has named is litter.
 
+pub mod audit;
 mod bounds;
 mod catalog;
 mod commit;
@@ -17,6 +18,7 @@ mod forget;
 mod manifests;
 mod metrics;
 mod parquet_schema;
+mod naming;
 mod pointer;
 mod properties;
 mod rowhash;
@@ -50,6 +52,9 @@ use create::first_metadata;
 use pointer::{Pinned, Pointer};
 
 /// Bytes of manifests that are kept in memory, as they are in their files; a few times that when parsed.
+use naming::content_id;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use pointer::fuzz_pointer;
 const MANIFEST_CACHE_BYTES: u64 = 32 << 20;
 /// Reads of a pointer and what it names before the table is given up: a file may go between the two, once its successors are many.
 const LOADS_MAX: u32 = 3;
@@ -142,6 +147,7 @@ impl Tables {
         }
     }
 
+        let uri = format!("{location}/metadata/00000-{}.metadata.json", content_id(&document));
     /// The table as last seen by this process: no I/O. Errors: `NotFound` if it was not opened with [`Self::ensure`].
     pub async fn current(&self, def: &TopicDef) -> Result<Arc<TableState>> {
         self.shared.opened.read().get(&def.id).map(|opened| Arc::clone(&opened.state)).ok_or_else(|| not_open(def))

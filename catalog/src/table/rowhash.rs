@@ -57,10 +57,14 @@ impl RowHash {
     ///
     /// Errors: `Internal` for a field without an id or of a type that no event has.
     pub fn of(batch: &RecordBatch) -> Result<Self> {
+        Ok(Self::of_each(batch)?.fold(Self::default(), Self::add))
+    }
+
+    /// Of each row of a batch alone. Errors: as for [`Self::of`].
+    pub(crate) fn of_each(batch: &RecordBatch) -> Result<impl ExactSizeIterator<Item = Self> + use<>> {
         let mut rows = vec![0; batch.num_rows()];
         add_members(batch.schema_ref().fields(), batch.columns(), &mut rows)?;
-        let sum = rows.into_iter().map(|row| seal(0, row)).fold(0, u128::wrapping_add);
-        Ok(Self(sum))
+        Ok(rows.into_iter().map(|row| Self(seal(0, row))))
     }
 }
 

@@ -24,7 +24,8 @@ const FOLDERS_OPEN_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
-    scratch: Scratch,
+    /// `None` if nothing may be written.
+    scratch: Option<Scratch>,
     /// Folders that exist durably, their parents too, each with the handle that fsyncs it.
     folders: Mutex<HashMap<PathBuf, Arc<File>>>,
     /// Names that were fsynced since they came to be.
@@ -54,7 +55,13 @@ impl Disk {
         make_durably(root)?;
         let root = fs::canonicalize(root)?;
         let scratch = Scratch::open(&root, id)?;
-        Ok(Self { root, scratch, folders: Mutex::default(), seen: Mutex::default() })
+        Ok(Self { root, scratch: Some(scratch), folders: Mutex::default(), seen: Mutex::default() })
+    }
+
+    /// Opens `root`, which must be there, without a place for files that have no name yet: nothing can be written.
+    pub(super) fn open_read_only(root: &Path) -> io::Result<Self> {
+        let root = fs::canonicalize(root)?;
+        Ok(Self { root, scratch: None, folders: Mutex::default(), seen: Mutex::default() })
     }
 
     /// The absolute, canonical path of the root.
@@ -64,7 +71,8 @@ impl Disk {
 
     /// An empty file that has no name yet.
     pub(super) fn temporary(&self) -> io::Result<Temporary> {
-        self.scratch.create()
+        let refused = || io::Error::new(ErrorKind::ReadOnlyFilesystem, "the folder was opened for looking only");
+        self.scratch.as_ref().ok_or_else(refused)?.create()
     }
 
     /// A file with these contents that has no name yet. Not fsynced: placing does that.

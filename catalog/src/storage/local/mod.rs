@@ -56,6 +56,11 @@ impl LocalFolder {
         Ok(Self { disk: Arc::new(Disk::open(root, id)?), hints: Arc::default() })
     }
 
+    /// Opens a folder that is there, to look at it: whatever would write fails.
+    pub(super) fn open_read_only(root: &Path) -> io::Result<Self> {
+        Ok(Self { disk: Arc::new(Disk::open_read_only(root)?), hints: Arc::default() })
+    }
+
     /// The absolute, canonical path of the root.
     pub(super) fn root(&self) -> &Path {
         self.disk.root()

@@ -1,0 +1,193 @@
+//! The rows of one data file: each where it may be, once, with what follows from its payload, and all of them hashed.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{Field, Int8Type, Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use schemas::envelope::{FIELD_ID_KEY, KIND_EVENT, KIND_TOMBSTONE, column};
+use schemas::key::KeyRule;
+use schemas::path::PathRule;
+use schemas::{SchemaError, Seq, TopicDef};
+
+use super::super::rowhash::RowHash;
+use super::ranges::{Found, Ranges};
+use super::seen::Seen;
+use super::times::Times;
+use crate::audit::{Audited, Law, Stop, laws};
+
+/// What the rows of a topic must be: made once an audit.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) def: Arc<TopicDef>,
+    event: SchemaRef,
+    key: KeyRule,
+    path: PathRule,
+    /// What flushes recorded.
+    pub(super) flushed: Ranges,
+    /// What the log still has of the table's rows.
+    pub(super) logged: Ranges,
+}
+
+/// What was found in a file.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) count: u64,
+    pub(super) hash: RowHash,
+    pub(super) seen: Seen,
+    pub(super) times: Times,
+    pub(super) prefixes: BTreeSet<String>,
+    pub(super) flushed: Found,
+    pub(super) logged: Found,
+    /// Prefix, key and seq of the last row, if the file says that it is sorted.
+    last: Option<(String, String, i64)>,
+}
+
+/// Which rows a file may have, and in what order.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    pub(super) object: String,
+    pub(super) seqs: Range<Seq>,
+    pub(super) is_sorted: bool,
+}
+
+impl Rules {
+    pub(super) fn new(def: Arc<TopicDef>, flushed: Ranges, logged: Ranges) -> Result<Self, SchemaError> {
+        let (event, key, path) = (def.event_schema(), def.key_rule()?, def.path_rule()?);
+        Ok(Self { def, event, key, path, flushed, logged })
+    }
+}
+
+impl Rows {
+    /// Takes the next rows of the file.
+    pub(super) fn add(&mut self, rules: &Rules, bounds: &Bounds, batch: &RecordBatch) -> Audited<()> {
+        let before = self.count;
+        let at = |row: usize| format!("row {}", before + row as u64);
+        let fault = |law: Law, row: usize, expected: &str, found: String| {
+            Err(Stop::fault_at(law, &bounds.object, at(row), expected, found))
+        };
+        let events = conform(batch, &rules.event).map_err(|error| {
+            Stop::fault_at(laws::INTACT, &bounds.object, at(0), "rows of the topic's schema", error)
+        })?;
+        let seqs = events.column(column::SEQ).as_primitive::<Int64Type>();
+        for (row, seq) in seqs.values().iter().map(|seq| Seq(*seq)).enumerate() {
+            if !bounds.seqs.contains(&seq) {
+                let expected = format!("a seq from {} to before {}", bounds.seqs.start, bounds.seqs.end);
+                return fault(laws::ONCE, row, &expected, format!("seq {seq}"));
+            }
+            if !self.seen.insert(seq) {
+                return fault(laws::ONCE, row, "each seq once", format!("seq {seq} a second time"));
+            }
+        }
+        let kinds = events.column(column::KIND).as_primitive::<Int8Type>();
+        let known = KIND_EVENT..=KIND_TOMBSTONE;
+        if let Some(row) = kinds.values().iter().position(|kind| !known.contains(kind)) {
+            return fault(laws::INTACT, row, "a kind from 0 to 2", format!("{}", kinds.value(row)));
+        }
+        if let Some((row, expected, found)) = self.underived(rules, &events)? {
+            let place = format!("{}, seq {}", at(row), seqs.value(row));
+            return Err(Stop::fault_at(laws::DERIVED, &bounds.object, place, expected, found));
+        }
+        if bounds.is_sorted
+            && let Some(row) = self.unsorted(&events, seqs)
+        {
+            return fault(laws::INTACT, row, "rows in order of prefix, key and seq", "another order".to_owned());
+        }
+        self.count_in(rules, &events, seqs)
+            .map_err(|error| Stop::fault_at(laws::INTACT, &bounds.object, "", "rows with a hash", error))
+    }
+
+    /// Times and hashes.
+    fn count_in(&mut self, rules: &Rules, events: &RecordBatch, seqs: &Int64Array) -> crate::Result<()> {
+        let times = events.column(column::TIME).as_primitive::<TimestampMicrosecondType>();
+        seqs.values().iter().zip(times.values()).for_each(|(seq, time)| self.times.add(*time, Seq(*seq)));
+        let digests: Vec<RowHash> = RowHash::of_each(events)?.collect();
+        self.hash = digests.iter().fold(self.hash, |sum, digest| sum + *digest);
+        let rows = || seqs.values().iter().map(|seq| Seq(*seq)).zip(digests.iter().copied());
+        rules.flushed.add(&mut self.flushed, rows());
+        rules.logged.add(&mut self.logged, rows());
+        self.count += events.num_rows() as u64;
+        Ok(())
+    }
+
+    /// The first row whose key, path or prefix is not what follows from its payload: row, expected, found.
+    fn underived(&mut self, rules: &Rules, events: &RecordBatch) -> Audited<Option<(usize, String, String)>> {
+        let payload = &events.columns()[column::PAYLOAD..];
+        let failed = |error: SchemaError| Stop::Unseen(error.into());
+        let keys = rules.key.derive(payload).map_err(failed)?;
+        let paths = rules.path.derive(payload, events.num_rows()).map_err(failed)?;
+        if let Some(fault) = keys.faults.iter().chain(&paths.paths.faults).min_by_key(|fault| fault.row) {
+            return Ok(Some((fault.row, "a valid key and path".to_owned(), fault.reason.clone())));
+        }
+        let text = |index: usize| events.column(index).as_string::<i32>();
+        for (name, derived, stored) in
+            [("key", &keys.values, text(column::KEY)), ("path", &paths.paths.values, text(column::PATH))]
+        {
+            if let Some(row) = first_difference(derived, stored) {
+                let say = |values: &StringArray| format!("{name} {:?}", values.value(row));
+                return Ok(Some((row, say(derived), say(stored))));
+            }
+        }
+        // Past a bounded number of prefixes, rows have the topic's own name instead.
+        let (own, stored) = (rules.def.name.as_str(), text(column::PREFIX));
+        let wrong = |row: &usize| stored.value(*row) != paths.prefixes.value(*row) && stored.value(*row) != own;
+        if let Some(row) = (0..stored.len()).find(wrong) {
+            let expected = format!("prefix {:?} or {own:?}", paths.prefixes.value(row));
+            return Ok(Some((row, expected, format!("prefix {:?}", stored.value(row)))));
+        }
+        let mut last = None;
+        for prefix in stored.iter().flatten() {
+            if last != Some(prefix) && !self.prefixes.contains(prefix) {
+                self.prefixes.insert(prefix.to_owned());
+            }
+            last = Some(prefix);
+        }
+        Ok(None)
+    }
+
+    /// The first row that stands before one that should stand before it.
+    fn unsorted(&mut self, events: &RecordBatch, seqs: &Int64Array) -> Option<usize> {
+        let text = |index: usize| events.column(index).as_string::<i32>();
+        let (prefixes, keys) = (text(column::PREFIX), text(column::KEY));
+        let place = |row: usize| (prefixes.value(row), keys.value(row), seqs.value(row));
+        let rows = events.num_rows();
+        let follows = |row: &usize| match row.checked_sub(1) {
+            Some(before) => place(before) < place(*row),
+            None => {
+                self.last.as_ref().is_none_or(|(prefix, key, seq)| (prefix.as_str(), key.as_str(), *seq) < place(0))
+            }
+        };
+        if let Some(row) = (0..rows).find(|row| !follows(row)) {
+            return Some(row);
+        }
+        self.last = rows.checked_sub(1).map(place).map(|(prefix, key, seq)| (prefix.to_owned(), key.to_owned(), seq));
+        None
+    }
+}
+
+fn first_difference(expected: &StringArray, found: &StringArray) -> Option<usize> {
+    (0..found.len()).find(|row| expected.value(*row) != found.value(*row))
+}
+
+/// The event columns of a file's rows, matched by field id, in exactly the types that events have. Errors: a column that is missing, or cannot be one.
+fn conform(batch: &RecordBatch, event: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let ids: Vec<_> = batch.schema_ref().fields().iter().map(|field| id(field)).collect();
+    let strict = CastOptions { safe: false, ..Default::default() };
+    let columns = event.fields().iter().map(|field| -> Result<ArrayRef, ArrowError> {
+        match ids.iter().position(|found| found.is_some() && *found == id(field)) {
+            Some(source) if batch.column(source).data_type() == field.data_type() => {
+                Ok(Arc::clone(batch.column(source)))
+            }
+            Some(source) => cast_with_options(batch.column(source), field.data_type(), &strict),
+            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+        }
+    });
+    RecordBatch::try_new(Arc::clone(event), columns.collect::<Result<_, _>>()?)
+}
+
+fn id(field: &Field) -> Option<i32> {
+    field.metadata().get(FIELD_ID_KEY)?.parse().ok()
+}
