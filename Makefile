@@ -38,6 +38,14 @@ test-crash: ## kill -9 sixty times under load, on a local folder and on S3; prin
 	$(CARGO_BUILD)
 	FIRN_KILLS=60 $(SYSTEM) --nocapture --test-threads=1 crash::
 
+.PHONY: model
+model: ## The protocol's model, explored further than the tests do (minutes); prints states, depths, and how each rule's absence shows
+	cargo run --locked --package model
+
+.PHONY: fuzz
+fuzz: ## One fuzz target for a while, from the inputs that were kept: make fuzz TARGET=decoder SECONDS=600
+	fuzz/run "$(TARGET)" "$(SECONDS)"
+
 .PHONY: bench
 bench: ## A table of figures, each beside its baseline (release build: a long one, once)
 	cargo build --locked --release --workspace --bins

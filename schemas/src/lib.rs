@@ -7,6 +7,9 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod payload;
 
 pub mod avro;
@@ -18,6 +21,7 @@ mod text;
 
 pub mod check;
 pub mod topic;
+
 
 pub use error::{ErrorKind, SchemaError};
 pub use ids::{Epoch, LaneId, Seq, Shard, ShardSeqs, Slot, TenantId, TenantName, TopicId, TopicName, Watermark};

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::envelope;
 
@@ -38,8 +38,13 @@ pub struct PayloadField {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doc: Option<String>,
     /// What stands in for a value that the producer left out (JSON as in Avro), applied at ingest. `Some(null)` is a default too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub default: Option<serde_json::Value>,
+}
+
+/// A field that is there is a value, null included: else a default of null would be none after it was stored, and creating the same topic again refused.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(value).map(Some)
 }
 
 /// A payload type. The comment names the Arrow type that it has everywhere in Firn.

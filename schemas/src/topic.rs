@@ -89,6 +89,9 @@ pub struct TopicDef {
     pub flush: FlushSpec,
     /// Rule for nanoseconds.
     pub nanos: Nanos,
+    /// What a newer version of Firn added: kept wherever the definition is written again.
+    #[serde(flatten)]
+    pub unknown: serde_json::Map<String, serde_json::Value>,
 }
 
 impl TopicSpec {
@@ -124,6 +127,7 @@ impl TopicSpec {
             checks: self.checks,
             flush: self.flush,
             nanos: self.nanos,
+            unknown: Default::default(),
         })
     }
 }

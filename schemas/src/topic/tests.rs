@@ -61,3 +61,19 @@ fn two_definitions_say_the_same_if_only_their_identities_differ() {
     assert!(def.says_the_same_as(&twin));
     assert!(!def.says_the_same_as(&resolve(json!({"checks": ["amount > 0"]})).expect("resolves")));
 }
+
+/// This document lies in users' registers, lane records and checkpoints. If it can no longer be read, their topics are gone; if a field id or a type
+/// comes out otherwise, their segments are read as other columns.
+#[test]
+fn the_document_of_a_definition_stays_what_it_is() {
+    let golden: serde_json::Value = serde_json::from_str(include_str!("golden/definition.json")).expect("JSON");
+    let def: TopicDef = serde_json::from_value(golden.clone()).expect("a definition");
+    assert_eq!(serde_json::to_value(&def).expect("serialises"), golden, "with what this code does not know");
+    let fields = json!({
+        "schema": golden["schema"], "key": golden["key"], "path": golden["path"], "checks": golden["checks"],
+        "flush": golden["flush"], "nanos": golden["nanos"],
+    });
+    let mut made = resolve(fields).expect("resolves");
+    made.unknown.insert("later".into(), json!({"than": "this code"}));
+    assert_eq!(made, def, "the same text makes the same columns, ids and all");
+}
