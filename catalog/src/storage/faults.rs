@@ -16,6 +16,7 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::{Location, Store};
@@ -63,6 +64,44 @@ pub(super) struct Faulty {
     plan: Mutex<VecDeque<Fault>>,
     late: Mutex<JoinSet<()>>,
     breach: Option<Breach>,
+    gate: Option<Arc<Gate>>,
+}
+
+/// Where puts wait until they are let through, one by one.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    permits: Semaphore,
+    arrived: watch::Sender<usize>,
+}
+
+impl Gate {
+    async fn pass(&self) {
+        self.arrived.send_modify(|arrived| *arrived += 1);
+        self.permits.acquire().await.expect("it is never closed").forget();
+    }
+
+    /// Lets so many more puts through.
+    pub(crate) fn open(&self, puts: usize) {
+        self.permits.add_permits(puts);
+    }
+
+    /// Waits until so many puts in all have come to the gate.
+    pub(crate) async fn arrived(&self, puts: usize) {
+        let mut arrived = self.arrived.subscribe();
+        arrived.wait_for(|arrived| *arrived >= puts).await.expect("the gate is here");
+    }
+}
+
+/// Two ways to the same objects: puts of the first wait at the gate, those of the second do not.
+pub(crate) fn gated() -> (Store, Store, Arc<Gate>) {
+    let gate = Arc::new(Gate { permits: Semaphore::new(0), arrived: watch::Sender::new(0) });
+    let objects = Arc::new(InMemory::new());
+    let over = |gate| {
+        let faulty = Faulty { objects: Arc::clone(&objects), gate, ..Faulty::default() };
+        let location = Location::s3("bucket", &Path::from("root"));
+        Store::over(Arc::new(faulty), location, Duration::from_secs(60), Env::system())
+    };
+    (over(Some(Arc::clone(&gate))), over(None), gate)
 }
 
 impl Faulty {
@@ -114,6 +153,9 @@ impl fmt::Display for Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        if let Some(gate) = &self.gate {
+            gate.pass().await;
+        }
         let fault = self.plan.lock().pop_front().unwrap_or(Fault::None);
         let lost = || Error::Generic { store: "faulty", source: format!("{fault:?}").into() };
         let exists = || Error::AlreadyExists { path: location.to_string(), source: format!("{fault:?}").into() };

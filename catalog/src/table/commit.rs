@@ -89,6 +89,7 @@ impl Tables {
                 Next::Stop => return Err(flush.lost(&base)),
                 Next::Commit => {}
             }
+            base.check_foreign().await?;
             let generation = base.generation()?;
             let file = match written.take().filter(|file: &Written| may_pin(file.generation, generation)) {
                 Some(file) => file,
@@ -110,7 +111,7 @@ impl Tables {
         let (batches, event, schema) =
             (flush.rows.batches.to_vec(), def.event_schema(), iceberg_schema(&def.payload, 0)?);
         let work = move || encode(&batches, &event, &schema).map(|encoded| (encoded, schema));
-        let (encoded, schema) = tokio::task::spawn_blocking(work).await.map_err(|error| {
+        let (encoded, schema) = self.shared.env.compute(work).await.map_err(|error| {
             CatalogError::new(ErrorKind::Internal, "the encoder of a data file stopped").caused_by(error)
         })??;
 
@@ -136,8 +137,8 @@ impl Tables {
             snapshot_id: (nonce as u64 >> 1) as i64,
             sequence_number: base.metadata().last_sequence_number() + 1,
             schema: Arc::new(schema.clone()),
-        };
             memory: FileIO::new_with_memory(),
+        };
         let manifest_list = draft.write(written.file.clone()).await?;
         let snapshot = Snapshot::builder()
             .with_snapshot_id(draft.snapshot_id)
@@ -149,21 +150,16 @@ impl Tables {
             .with_schema_id(schema_id)
             .build();
         let built = flush.metadata(base, schema, snapshot, written)?;
-
-        let version = base.pinned().pointer.version;
-        let metadata_uri = format!("{folder}/{version:05}-{}.metadata.json", self.shared.env.uuid());
-        let document = serde_json::to_vec(&built.metadata).map_err(|error| {
-            CatalogError::new(ErrorKind::Internal, format!("the metadata of table {}", base.name())).caused_by(error)
-        })?;
-        self.shared.create(&metadata_uri, document.into()).await?;
-        self.swap(flush, base, metadata_uri, built).await
+        self.publish(flush.def, &flush.commit, base, built).await
     }
 
-    async fn swap(
+    /// Stores the metadata that comes after `base` and makes it current, by one swap of the pointer from exactly that base. `None` if it is lost, or unknown:
+    /// look again. Errors: only such after which nothing has happened.
+    pub(super) async fn publish(
         &self,
-        flush: &Flush<'_>,
+        def: &TopicDef,
+        commit: &str,
         base: &TableState,
-        metadata_uri: String,
         built: TableMetadataBuildResult,
     ) -> Result<Option<Arc<TableState>>> {
         let version = base.pinned().pointer.version;
@@ -175,8 +171,7 @@ impl Tables {
         self.shared.create(&metadata_uri, document.into()).await?;
         let (path, name) = self.opened(def)?;
         let previous = base.pinned();
-        let pointer =
-            Pointer::next(Some(&previous.pointer), flush.def.id, Some(metadata_uri.clone()), flush.commit.clone());
+        let pointer = Pointer::next(Some(&previous.pointer), def.id, Some(metadata_uri.clone()), commit.to_owned());
         let tag = match self.shared.store.swap_register(&path, Some(&previous.tag), pointer.encode()).await {
             Ok(Swap::Won(tag)) => tag,
             Ok(Swap::Lost) => return Ok(None),
@@ -188,8 +183,8 @@ impl Tables {
         };
         let pinned = Pinned { pointer, tag };
         let metadata = Arc::new(built.metadata);
-        let state = TableState::new(Arc::clone(&self.shared), name, flush.def.id, pinned, metadata_uri, metadata)?;
-        let state = self.remember(flush.def, Arc::new(state));
+        let state = TableState::new(Arc::clone(&self.shared), name, def.id, pinned, metadata_uri, metadata)?;
+        let state = self.remember(def, Arc::new(state));
         for old in built.expired_metadata_logs {
             self.shared.delete_quietly(&old.metadata_file).await;
         }
@@ -197,7 +192,7 @@ impl Tables {
     }
 
     /// Reads the table until it can be read: an unclear answer stays unclear otherwise.
-    async fn look(&self, def: &TopicDef) -> Result<Arc<TableState>> {
+    pub(super) async fn look(&self, def: &TopicDef) -> Result<Arc<TableState>> {
         let mut wait = LOOK_WAIT;
         for _ in 1..LOOKS_MAX {
             match self.load(def).await {
@@ -217,10 +212,10 @@ impl Tables {
 }
 
 impl Flush<'_> {
-    /// Topic, range, sweep generation, and a nonce: a paused twin's late put must not land on a committed file.
-    fn file_name(&self, generation: u64, nonce: Uuid) -> String {
+    /// Topic, range, sweep generation, a nonce (a paused twin's late put must not land on a committed file), and the content's hash.
+    fn file_name(&self, generation: u64, nonce: Uuid, content: Uuid) -> String {
         let FlushRows { from, to, .. } = self.rows;
-        format!("{}-{from}-{to}-g{generation}-{}.parquet", self.def.id, nonce.as_simple())
+        format!("{}-{from}-{to}-g{generation}-{}-{}.parquet", self.def.id, nonce.as_simple(), content.as_simple())
     }
 
     /// The schema that the table has with this flush, and its id: the rows' if it is newer than the table's.

@@ -28,8 +28,10 @@ pub(crate) fn forgettable(metadata: &TableMetadata, now_ms: i64) -> Vec<i64> {
     let kept = setting(SNAPSHOTS_KEPT).map_or(SNAPSHOTS_KEPT_MIN, |kept| usize::try_from(kept).unwrap_or(1));
     let mut snapshots: Vec<_> = metadata.snapshots().collect();
     snapshots.sort_unstable_by_key(|snapshot| Reverse(snapshot.sequence_number()));
-    let old = snapshots.into_iter().skip(kept.max(1)).filter(|snapshot| snapshot.timestamp_ms() < oldest_ms);
-    let old: Vec<i64> = old.map(|snapshot| snapshot.snapshot_id()).collect();
+    // A query may have begun on a snapshot until the next one came, however old it was by then.
+    let successors = snapshots.iter().zip(snapshots.iter().skip(1)).skip(kept.max(1) - 1);
+    let old = successors.filter(|(successor, _)| successor.timestamp_ms() < oldest_ms);
+    let old: Vec<i64> = old.map(|(_, snapshot)| snapshot.snapshot_id()).collect();
     if old.len() < FORGOTTEN_AT_ONCE_MIN {
         return Vec::new();
     }

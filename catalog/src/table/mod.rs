@@ -14,17 +14,19 @@ mod create;
 mod decide;
 mod encode;
 mod files;
+mod foreign;
 mod forget;
 mod manifests;
 mod metrics;
-mod parquet_schema;
 mod naming;
+mod parquet_schema;
 mod pointer;
 mod properties;
 mod rowhash;
 mod schema;
 mod sort;
 mod state;
+mod sweep;
 mod verify;
 
 use std::collections::HashMap;
@@ -44,17 +46,18 @@ pub use commit::FlushRows;
 pub use files::{DataFile, FileSet, Partition};
 pub use rowhash::RowHash;
 pub use state::TableState;
+pub use sweep::Swept;
 
 use crate::env::Env;
 use crate::error::{CatalogError, Result};
 use crate::storage::{Creation, Store, Swap};
 use create::first_metadata;
-use pointer::{Pinned, Pointer};
-
-/// Bytes of manifests that are kept in memory, as they are in their files; a few times that when parsed.
 use naming::content_id;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use pointer::fuzz_pointer;
+use pointer::{Pinned, Pointer};
+
+/// Bytes of manifests that are kept in memory, as they are in their files; a few times that when parsed.
 const MANIFEST_CACHE_BYTES: u64 = 32 << 20;
 /// Reads of a pointer and what it names before the table is given up: a file may go between the two, once its successors are many.
 const LOADS_MAX: u32 = 3;
@@ -116,6 +119,20 @@ impl Tables {
         }
     }
 
+    /// Opens the topic's table in this process as [`Self::ensure`] does, or reads it afresh, but makes nothing: for who only reads.
+    ///
+    /// `None` if it is not there yet, or no longer. Errors: those of `ensure`.
+    pub async fn open(&self, tenant: &TenantName, def: &TopicDef) -> Result<Option<Arc<TableState>>> {
+        let path = Pointer::path(tenant, &def.name);
+        let found = self.shared.read_pointer(&path).await?;
+        if !found.is_some_and(|pinned| pinned.pointer.topic == def.id && pinned.pointer.metadata.is_some()) {
+            return Ok(None);
+        }
+        let name = format!("{tenant}.{}", def.name);
+        let state = self.read_state(&path, &name, def.id).await?;
+        Ok(Some(self.open_as(def, Opened { path, name, state })))
+    }
+
     /// Makes the first metadata and points the register at it. `None` if another was faster.
     async fn create(
         &self,
@@ -127,10 +144,10 @@ impl Tables {
         let shared = &self.shared;
         let location = shared.store.uri(&Path::from(format!("warehouse/{}/{}", def.tenant, def.id)));
         let metadata = first_metadata(def, &location, shared.env.now_micros() / 1000)?;
-        let uri = format!("{location}/metadata/00000-{}.metadata.json", shared.env.uuid());
         let document = serde_json::to_vec(&metadata).map_err(|error| {
             CatalogError::new(ErrorKind::Internal, format!("the metadata of table {name}")).caused_by(error)
         })?;
+        let uri = format!("{location}/metadata/00000-{}.metadata.json", content_id(&document));
         shared.create(&uri, document.into()).await?;
 
         let nonce = shared.env.uuid().to_string();
@@ -147,7 +164,6 @@ impl Tables {
         }
     }
 
-        let uri = format!("{location}/metadata/00000-{}.metadata.json", content_id(&document));
     /// The table as last seen by this process: no I/O. Errors: `NotFound` if it was not opened with [`Self::ensure`].
     pub async fn current(&self, def: &TopicDef) -> Result<Arc<TableState>> {
         self.shared.opened.read().get(&def.id).map(|opened| Arc::clone(&opened.state)).ok_or_else(|| not_open(def))
@@ -160,6 +176,14 @@ impl Tables {
         let (path, name) = self.opened(def)?;
         let state = self.read_state(&path, &name, def.id).await?;
         Ok(self.remember(def, state))
+    }
+
+    /// The table read afresh, as [`Self::load`] does, and what others committed since the last flush looked through (P8): for who lets go of what it holds
+    /// because the table has it.
+    pub async fn load_checked(&self, def: &TopicDef) -> Result<Arc<TableState>> {
+        let state = self.load(def).await?;
+        state.check_foreign().await?;
+        Ok(state)
     }
 
     async fn read_state(&self, path: &Path, name: &str, topic: TopicId) -> Result<Arc<TableState>> {

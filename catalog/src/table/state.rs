@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use iceberg::spec::{FormatVersion, ManifestFile, ManifestList, TableMetadata};
+use iceberg::spec::{FormatVersion, ManifestFile, ManifestList, Snapshot, TableMetadata};
 use schemas::{TopicId, Watermark};
 use tokio::sync::OnceCell;
 
@@ -22,6 +22,8 @@ pub struct TableState {
     metadata: Arc<TableMetadata>,
     watermark: Watermark,
     files: OnceCell<Arc<FileSet>>,
+    /// Filled once what others committed was found to be in order.
+    pub(super) foreign_checked: OnceCell<()>,
 }
 
 /// Without what all tables share: that holds the states in turn, and would be written out for ever.
@@ -45,7 +47,7 @@ impl TableState {
         metadata: Arc<TableMetadata>,
     ) -> Result<Self> {
         let watermark = verified_watermark(&metadata, topic, &format!("table {name}"))?;
-        Ok(Self { shared, name, pinned, metadata_uri, metadata, watermark, files: OnceCell::new() })
+        Ok(Self { shared, name, pinned, metadata_uri, metadata, watermark, files: OnceCell::new(), foreign_checked: OnceCell::new() })
     }
 
     /// First seq not in the table.
@@ -101,7 +103,14 @@ impl TableState {
 
     /// The manifests of the current snapshot.
     pub(super) async fn manifests(&self) -> Result<Vec<ManifestFile>> {
-        let Some(snapshot) = self.metadata.current_snapshot() else { return Ok(Vec::new()) };
+        match self.metadata.current_snapshot() {
+            Some(snapshot) => self.manifests_of(snapshot).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The manifests of a snapshot that this metadata knows.
+    pub(super) async fn manifests_of(&self, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
         let uri = snapshot.manifest_list();
         let bytes = self.shared.read(uri).await?;
         let list =
