@@ -47,6 +47,8 @@ pub(crate) enum Command {
     },
     /// Ask the server how it is.
     Health,
+    /// Prove, without a server, that nothing of a topic is missing, doubled or altered.
+    Verify(Verify),
     /// Load a real event history into a fresh store, with a subscription beside it, and show what Firn does.
     Demo(Demo),
 }
@@ -244,3 +246,24 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "PYTHON")]
     pub(crate) python: Option<PathBuf>,
 }
+/// `firn verify`
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Reads segments, registers, Iceberg metadata, manifests and data files; writes nothing, and disturbs no server that runs over them: what it proves then holds up to \
+the end of the log as it found it. Names the first thing that is wrong.\n\
+Exit code 0: proven; 8: something is wrong; 9: it could not look, which proves nothing; 3: there is no such topic or store.")]
+pub(crate) struct Verify {
+    /// The topic.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) topic: Option<String>,
+    /// Every topic of every tenant, and every lane.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The topic's tenant.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(crate) tenant: String,
+    /// Where everything lies: a folder, or s3://bucket/prefix.
+    #[arg(long, value_name = "DIR|URL")]
+    pub(crate) data: Option<String>,
+}
+

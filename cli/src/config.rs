@@ -6,7 +6,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use flight::server::ServerConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::args::{Args, Command, Serve};
+use crate::args::{Args, Command, Serve, Verify};
 use crate::exit::Failure;
 
 /// The settings file that is read if it is there and none is named.
@@ -59,6 +59,9 @@ pub(crate) fn load(args: &Args) -> Result<Config, Failure> {
     }
     if let Command::Serve(serve) = &args.command {
         layers = with_serve_flags(layers, serve)?;
+    }
+    if let Command::Verify(Verify { data: Some(data), .. }) = &args.command {
+        layers = layers.merge(("store.url", data));
     }
     layers.extract().map_err(|error| Failure::usage(format!("settings: {error}")))
 }

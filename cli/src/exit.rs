@@ -9,6 +9,9 @@
 //! | 4 | some rows were refused |
 //! | 5 | the server or the store is away or overloaded: nothing happened, try again |
 //! | 6 | it may have happened: look before trying again |
+//! | 7 | what was expected does not hold: nothing happened |
+//! | 8 | `verify`: something is missing, doubled or altered |
+//! | 9 | `verify`: it could not look, which proves nothing |
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -50,6 +53,17 @@ impl Failure {
             ErrorKind::NotFound => 3,
             ErrorKind::Overloaded | ErrorKind::Unavailable => 5,
             ErrorKind::Indeterminate => 6,
+    /// What was verified is not what it should be.
+    pub(crate) fn fault(message: impl Display) -> Self {
+        Self { code: 8, message: message.to_string() }
+    }
+
+    /// What was to be verified could not be looked at.
+    pub(crate) fn unseen(kind: ErrorKind, message: impl Display) -> Self {
+        let code = if kind == ErrorKind::NotFound { 3 } else { 9 };
+        Self { code, message: message.to_string() }
+    }
+
             ErrorKind::Invalid | ErrorKind::Conflict | ErrorKind::Fenced | ErrorKind::Corrupt | ErrorKind::Internal => {
                 1
             }

@@ -1,6 +1,6 @@
 //! The `firn` command.
 //!
-//! `serve` and `demo` open a store themselves; everything else is a client over the wire and finds its server by `--server`.
+//! `serve`, `demo` and `verify` open a store themselves; everything else is a client over the wire and finds its server by `--server`.
 
 mod args;
 mod config;
@@ -16,6 +16,7 @@ mod read;
 mod serve;
 mod sql;
 mod topic;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,7 @@ async fn run(args: Args) -> Result<(), Failure> {
     let config = config::load(&args)?;
     match args.command {
         Command::Serve(serve) => serve::run(serve, config).await,
+        Command::Verify(verify) => Box::pin(verify::run(verify, config.into_server().store, args.json)).await,
         Command::Demo(demo) => demo::run(demo, config).await,
         Command::Topic(command) => topic::run(Client::connect(&config.client).await?, command, args.json).await,
         Command::Produce(produce) => produce::run(Client::connect(&config.client).await?, produce, args.json).await,

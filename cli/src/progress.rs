@@ -32,6 +32,16 @@ impl Progress {
         self.bar.set_position(bytes);
     }
 
+    /// How many bytes there will be in all, as far as is known by now.
+    pub(crate) fn expect(&self, bytes: u64) {
+        self.bar.set_length(bytes);
+    }
+
+    /// Does something that prints, out of the line's way.
+    pub(crate) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
+    }
+
     /// How many events are acknowledged.
     pub(crate) fn acknowledged(&self, events: u64) {
         let seconds = self.bar.elapsed().as_secs_f64().max(0.001);

@@ -28,3 +28,5 @@ mod sequence;
 pub use engine::{Appender, Engine};
 pub use error::{IngestError, Result};
 pub use settings::Settings;
+pub mod verify;
+

@@ -1,0 +1,5 @@
+//! Each kind of damage to a real store is named, and stores that were only used are proven.
+
+mod damage;
+mod healthy;
+mod site;
