@@ -10,6 +10,7 @@ mod latency;
 mod lookup;
 mod process;
 mod report;
+mod requests;
 mod scan;
 
 use anyhow::Result;
@@ -29,8 +30,11 @@ struct Args {
     /// Millions of events of the look-up table; the stated target is for 10.
     #[arg(long, default_value_t = 10)]
     lookup_millions: u64,
+    /// How many topics share the load in `requests`.
+    #[arg(long, value_delimiter = ',', default_value = "1,100,10000")]
+    request_topics: Vec<usize>,
     /// Only these groups, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "burst,sustain,latency,live,replay,lookup,sql")]
+    #[arg(long, value_delimiter = ',', default_value = "burst,sustain,latency,live,replay,lookup,sql,requests")]
     only: Vec<String>,
     /// Settings of the write path that differ in `burst` and `sustain`, as JSON.
     #[arg(long, default_value = "{}", value_parser = json)]
@@ -91,6 +95,11 @@ async fn measure(args: &Args) -> Result<()> {
     }
     if wanted("lookup") {
         lookup::by_key(&mut report, args.lookup_millions).await?;
+    }
+    if wanted("requests") {
+        requests::by_topics(&mut report, &args.request_topics).await?;
+        requests::of_refusals(&mut report).await?;
+        requests::of_reads(&mut report).await?;
     }
     report.print();
     Ok(())

@@ -96,12 +96,40 @@ impl Process {
         &self,
         batches: impl Stream<Item = RecordBatch> + Send + 'static,
     ) -> Result<BoxStream<'static, Result<PutResult, FlightError>>> {
-        let command = json!({"append": {"topic": TOPIC}}).to_string();
+        self.append_to(TOPIC, batches).await
+    }
+
+    /// The same to another topic.
+    pub(crate) async fn append_to(
+        &self,
+        topic: &str,
+        batches: impl Stream<Item = RecordBatch> + Send + 'static,
+    ) -> Result<BoxStream<'static, Result<PutResult, FlightError>>> {
+        let command = json!({"append": {"topic": topic}}).to_string();
         let data = FlightDataEncoderBuilder::new()
             .with_flight_descriptor(Some(FlightDescriptor::new_cmd(command)))
             .with_max_flight_data_size(limits::MESSAGE_BYTES_MAX)
             .build(batches.map(Ok));
         self.put(data).await
+    }
+
+    /// Appends one batch if the last seq of the topic is as expected; an error if it is not.
+    pub(crate) async fn append_if(&self, topic: &str, batch: RecordBatch, expected_last_seq: i64) -> Result<()> {
+        let command = json!({"append": {"topic": topic}}).to_string();
+        let condition = json!({"conditions": [{"expected_last_seq": expected_last_seq}]}).to_string();
+        let messages = FlightDataEncoderBuilder::new()
+            .with_flight_descriptor(Some(FlightDescriptor::new_cmd(command)))
+            .build(futures::stream::iter([Ok(batch)]));
+        // The schema comes first, then the batch.
+        let messages = messages.enumerate().map(move |(place, message)| {
+            let mut message = message?;
+            if place == 1 {
+                message.app_metadata = condition.clone().into();
+            }
+            Ok(message)
+        });
+        self.put(messages).await?.try_for_each(|_| async { Ok(()) }).await?;
+        Ok(())
     }
 
     /// Puts encoded messages.
@@ -130,12 +158,18 @@ impl Process {
         Ok((rows, started.elapsed()))
     }
 
-    /// One of its counters; 0 if it has not counted yet.
-    pub(crate) async fn counter(&self, name: &str) -> Result<f64> {
+    /// All that it counts, as Prometheus reads it.
+    pub(crate) async fn metrics(&self) -> Result<String> {
         let mut stream = TcpStream::connect(&self.http).await?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await?;
+        Ok(text)
+    }
+
+    /// One of its counters; 0 if it has not counted yet.
+    pub(crate) async fn counter(&self, name: &str) -> Result<f64> {
+        let text = self.metrics().await?;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         Ok(value.map_or(Ok(0.0), str::parse)?)
     }
