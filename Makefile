@@ -46,6 +46,13 @@ model: ## The protocol's model, explored further than the tests do (minutes); pr
 fuzz: ## One fuzz target for a while, from the inputs that were kept: make fuzz TARGET=decoder SECONDS=600
 	fuzz/run "$(TARGET)" "$(SECONDS)"
 
+.PHONY: torture
+torture: ## 1,000 SIGKILL and 200 SIGSTOP on three processes over one store, a local folder and S3 (an hour; FIRN_KILLS, FIRN_STOPS, FIRN_SEED)
+	tests/tools/install venv versitygw
+	$(CARGO_BUILD)
+	FIRN_KILLS=$(or $(FIRN_KILLS),1000) FIRN_STOPS=$(or $(FIRN_STOPS),200) FIRN_RECOVERY_MB=$(or $(FIRN_RECOVERY_MB),100) \
+		nice $(SYSTEM) --nocapture --test-threads=1 torture::
+
 .PHONY: bench
 bench: ## A table of figures, each beside its baseline (release build: a long one, once)
 	cargo build --locked --release --workspace --bins

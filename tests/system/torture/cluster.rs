@@ -1,0 +1,134 @@
+//! Several `firn serve` processes over one store, each killed, paused and started again as the schedule has it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tests::process::{Launch, Process};
+
+use crate::crash::strike::{self, Recovery, Step};
+
+/// The processes, each in its place.
+pub(crate) struct Cluster {
+    launch: Launch,
+    processes: Vec<Process>,
+    doors: Doors,
+    /// Deaths by what was under way; `None`: nothing that a span tells of.
+    pub(crate) struck: BTreeMap<Option<Step>, usize>,
+    /// What take-overs read, and how long they took.
+    pub(crate) recoveries: Vec<Recovery>,
+    /// Processes that ended without being told to.
+    pub(crate) ended_by_themselves: usize,
+}
+
+/// One life of one process, and where it listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Door {
+    pub(crate) place: usize,
+    life: usize,
+    pub(crate) address: SocketAddr,
+}
+
+/// Where clients can knock at this moment. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Doors(Arc<Mutex<Vec<Door>>>);
+
+impl Doors {
+    /// The door of the place after `place`, in a ring.
+    pub(crate) fn after(&self, place: usize) -> Door {
+        let doors = self.0.lock().unwrap();
+        doors[(place + 1) % doors.len()]
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Door> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn at(&self, place: usize) -> Door {
+        self.0.lock().unwrap()[place]
+    }
+
+    fn moved(&self, place: usize, address: SocketAddr) {
+        let mut doors = self.0.lock().unwrap();
+        doors[place] = Door { place, life: doors[place].life + 1, address };
+    }
+}
+
+impl Cluster {
+    /// Starts this many.
+    pub(crate) fn start(launch: Launch, processes: usize) -> Self {
+        let processes: Vec<_> = (0..processes).map(|_| Process::start(&launch).unwrap()).collect();
+        let doors = processes.iter().enumerate();
+        let doors = doors.map(|(place, process)| Door { place, life: 1, address: process.address() }).collect();
+        Self {
+            launch,
+            processes,
+            doors: Doors(Arc::new(Mutex::new(doors))),
+            struck: BTreeMap::new(),
+            recoveries: Vec::new(),
+            ended_by_themselves: 0,
+        }
+    }
+
+    pub(crate) fn doors(&self) -> Doors {
+        self.doors.clone()
+    }
+
+    pub(crate) fn places(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// SIGKILL. The life that it ended; nothing runs there until [`Self::restart`].
+    pub(crate) fn kill(&mut self, place: usize) -> Door {
+        let struck = self.doors.at(place);
+        self.processes[place].kill_now().unwrap();
+        let said = self.processes[place].said();
+        let steps = strike::under_way(&said);
+        if steps.is_empty() {
+            *self.struck.entry(None).or_default() += 1;
+        }
+        for step in steps {
+            *self.struck.entry(Some(step)).or_default() += 1;
+        }
+        self.recoveries.extend(Recovery::all(&said));
+        struck
+    }
+
+    /// Starts a process where one has ended.
+    pub(crate) fn restart(&mut self, place: usize) {
+        self.processes[place] = Process::start(&self.launch).unwrap();
+        self.doors.moved(place, self.processes[place].address());
+    }
+
+    /// Starts those again that ended by themselves, as whoever runs them would.
+    pub(crate) fn revive(&mut self) {
+        for place in 0..self.places() {
+            if self.processes[place].is_over().unwrap() {
+                self.ended_by_themselves += 1;
+                self.recoveries.extend(Recovery::all(&self.processes[place].said()));
+                self.restart(place);
+            }
+        }
+    }
+
+    /// SIGSTOP.
+    pub(crate) fn pause(&self, place: usize) -> Door {
+        self.processes[place].pause().unwrap();
+        self.doors.at(place)
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self, place: usize) {
+        self.processes[place].resume().unwrap();
+    }
+
+    /// The last words of all, for a failure.
+    pub(crate) fn said(&self) -> String {
+        let last = |process: &Process| {
+            let said = process.said();
+            said[said.len().saturating_sub(30)..].join("\n")
+        };
+        self.processes.iter().map(last).collect::<Vec<_>>().join("\n\n")
+    }
+}
