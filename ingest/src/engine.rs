@@ -1,7 +1,14 @@
 //! The write path as others see it: open a store, make topics, append, flush, stop.
+//!
+//! A process hosts every lane of its store: those that it owns it appends to, those of others it follows.
 
 mod appender;
+mod basis;
+mod host;
 mod naming;
+mod nodes;
+mod operator;
+mod producers;
 mod terms;
 
 use std::sync::Arc;
@@ -10,7 +17,7 @@ use std::time::Duration;
 
 use catalog::table::Tables;
 use catalog::topics::Topics;
-use catalog::view::Tail;
+use catalog::view::{LastSeqs, Tail};
 use catalog::{Env, Store};
 use schemas::check::CheckCompiler;
 use schemas::{Epoch, ErrorKind, LaneId, Seq, TenantName, TopicDef, TopicName};
@@ -20,17 +27,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::appender::Appender;
+pub use self::operator::{Standing, TopicStatus};
 pub use self::terms::{
     Condition, Detail, EXPECTED_LAST_SEQ, Fence, ProducerEpoch, ProducerIdentity, Terms,
 };
-use self::naming::HalfDropped;
+use self::host::Host;
 use crate::error::{IngestError, Result};
-use crate::sequence::{Answer, COMMANDS_MAX, Command, Core, keeper};
+use crate::sequence::standby::not_owner;
+use crate::sequence::{Answer, Command, Core, Then};
 use crate::settings::Settings;
-use crate::tail::Tails;
 
-/// The one lane there is.
-const LANE: LaneId = LaneId(0);
 /// Time that the last checkpoint gets, even if the deadline of a shutdown has passed.
 const CLOSE_MIN: Duration = Duration::from_secs(2);
 
@@ -43,6 +49,8 @@ pub struct Parts {
     pub topics: Topics,
     /// The tables, which the engine fills.
     pub tables: Tables,
+    /// What is in tables of keys and paths that conditions are about.
+    pub last_seqs: Arc<dyn LastSeqs>,
     /// Compiles `CHECK` expressions.
     pub checks: Arc<dyn CheckCompiler>,
     /// Time and randomness.
@@ -51,36 +59,57 @@ pub struct Parts {
     pub settings: Settings,
 }
 
-/// The write path of one process: owner of its lanes. Cheap to clone.
+/// The write path of one process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    host: Arc<Host>,
 }
 
+/// What the handles to one lane share.
 #[derive(Debug)]
 struct Shared {
     core: Arc<Core>,
     commands: mpsc::Sender<Command>,
     ownership: watch::Receiver<Ownership>,
-    /// Creating and dropping take turns: each looks first, and acts on what it saw. Holds the drop that one of them left half done.
-    naming: tokio::sync::Mutex<Option<HalfDropped>>,
-    is_stopping: AtomicBool,
-    lane_task: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    is_stopping: Arc<AtomicBool>,
+    task: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Whether this process still owns its lane.
+/// What this process is to a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// It appends.
+    /// Its owner: it appends.
     Open {
         /// Which lane.
         lane: LaneId,
         /// In which epoch.
         epoch: Epoch,
     },
+    /// Another is, or nobody for the moment: this process follows it, and takes it over when its turn comes.
+    Standby {
+        /// Which lane.
+        lane: LaneId,
+        /// The newest epoch that it knows of; 0: none.
+        epoch: Epoch,
+        /// Where clients find the owner, if it is known.
+        owner: Option<String>,
+        /// Nobody owns it: it is changing hands.
+        is_vacant: bool,
+    },
     /// It has stopped, and says why; nothing is acknowledged. If the reason is retryable (the store was away) it takes the lane back as soon as it can
-    /// and is `Open` again in a newer epoch; else (fenced by another process, a corrupt log) this is for good.
+    /// and is `Open` again in a newer epoch; else (a corrupt log) this is for good.
     Stopped(IngestError),
+}
+
+/// What this process is to a lane, and how far behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneStatus {
+    /// Which lane.
+    pub lane: LaneId,
+    /// What it is.
+    pub ownership: Ownership,
+    /// Reads here see everything that was acknowledged so long ago. Zero at the owner; `None` if nothing was followed yet.
+    pub lag: Option<Duration>,
 }
 
 impl PartialEq for IngestError {
@@ -113,6 +142,8 @@ pub struct AppendOptions {
     pub producer: Option<String>,
     /// Makes retries safe: then each batch has a `producer_seq`.
     pub identity: Option<ProducerIdentity>,
+    /// A condition or fence that does not hold refuses its batch alone. Else it is like any other error: no later batch of the appender is appended.
+    pub outlives_refusals: bool,
 }
 
 /// Why one row was refused.
@@ -141,82 +172,107 @@ pub struct Receipt {
 }
 
 impl Engine {
-    /// Takes the lane over (P1), rebuilds its tail and state, and begins to append. Every earlier owner is fenced when this returns.
+    /// Opens every lane of the store. One whose owner lives is followed; any other is taken over (P1), and then every earlier owner of it is fenced when
+    /// this returns.
     ///
-    /// Errors: those of the store; `Corrupt`, naming slot and place, if the log is damaged; `Fenced` if another process takes over meanwhile.
+    /// Errors: those of the store; `Corrupt`, naming slot and place, if a log is damaged.
     pub async fn open(parts: Parts) -> Result<Self> {
-        let tails = Tails::new(parts.settings.tail_bytes_max, parts.env.clone());
-        let owner = parts.env.uuid();
-        let core = Arc::new(Core { parts, lane: LANE, owner, tails, flusher: parking_lot::Mutex::new(None) });
-        let kept = Box::pin(keeper::open(&core, false)).await?;
-        let (commands, received) = mpsc::channel(COMMANDS_MAX);
-        let (sender, ownership) = watch::channel(kept.ownership(&core));
-        let lane_task = tokio::spawn(kept.run(Arc::clone(&core), received, sender));
-        let shared = Shared {
-            core,
-            commands,
-            ownership,
-            naming: tokio::sync::Mutex::default(),
-            is_stopping: AtomicBool::new(false),
-            lane_task: parking_lot::Mutex::new(Some(lane_task)),
-        };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { host: Host::open(parts).await? })
     }
 
-    /// Flushes one topic, or all of them, and waits until everything that was decided at the call is in its table.
+    /// Flushes one topic, or all that this process can, and waits until everything that was decided at the call is in its table.
     ///
-    /// Errors: `NotFound`; those of [`Tables::flush`]; the reason why the topic or the lane has stopped.
+    /// Errors: `NotFound`; those of [`Tables::flush`]; the reason why the topic or the lane has stopped; `Fenced`, naming the owner, if another
+    /// process owns its lane.
     pub async fn flush(&self, tenant: &TenantName, topic: Option<&TopicName>) -> Result<()> {
-        let topics: Vec<_> = match topic {
-            Some(name) => vec![self.topic(tenant, name)?.id],
-            None => self.shared.core.parts.topics.list(tenant).iter().map(|def| def.id).collect(),
+        let topics = match topic {
+            Some(name) => vec![self.topic(tenant, name)?],
+            None => self.host.parts.topics.list(tenant),
         };
-        let flusher = self.shared.core.flusher.lock().clone();
-        let flusher = flusher.ok_or_else(|| self.shared.stopped())?;
-        let flushes = topics.into_iter().map(|topic| flusher.flush_now(Some(topic)));
-        futures::future::try_join_all(flushes).await.map(drop)
+        let (mut flushes, mut foreign) = (Vec::new(), None);
+        for topic in topics {
+            let lane = self.host.lane(topic.lane)?;
+            let flusher = lane.core.flusher.lock().clone();
+            match flusher {
+                Some(flusher) => flushes.push(async move { flusher.flush_now(Some(topic.id)).await }),
+                None => foreign = Some(lane.stopped()),
+            }
+        }
+        futures::future::try_join_all(flushes).await?;
+        match foreign {
+            None => Ok(()),
+            Some(reason) if topic.is_some() => Err(reason),
+            Some(reason) => {
+                let message = format!("flushed the topics that this server owns, but not those of others: {reason}");
+                Err(IngestError::new(reason.kind(), message))
+            }
+        }
     }
 
-    /// The tails, for readers.
+    /// The tails, for readers: of lanes that this process owns, and of those that it follows.
     pub fn tail(&self) -> Arc<dyn Tail> {
-        self.shared.core.tails.as_tail()
+        self.host.tail()
     }
 
-    /// Whether this process still owns its lane.
-    pub fn ownership(&self) -> watch::Receiver<Ownership> {
-        self.shared.ownership.clone()
+    /// Where clients find this process, if it told.
+    pub fn address(&self) -> Option<&str> {
+        self.host.node.address.as_deref()
     }
 
-    /// Stops taking appends, waits for those in flight, flushes what `deadline` allows, ends its tasks. What is not flushed is in the log.
+    /// What this process is to each lane.
+    pub fn lanes(&self) -> Vec<LaneStatus> {
+        self.host.lanes.read().iter().map(|lane| lane.status()).collect()
+    }
+
+    /// Changes whenever this process becomes something else to a lane.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.host.changes.subscribe()
+    }
+
+    /// What this process is to one lane. Errors: `NotFound`.
+    pub fn ownership(&self, lane: LaneId) -> Result<watch::Receiver<Ownership>> {
+        Ok(self.host.lane(lane)?.ownership.clone())
+    }
+
+    /// Where clients find the owner of a topic, as far as is known here: `None` if it is on the move, or told nobody.
+    pub fn owner_of(&self, topic: &TopicDef) -> Option<String> {
+        let lane = self.host.lane(topic.lane).ok()?;
+        match &*lane.ownership.borrow() {
+            Ownership::Open { .. } => self.host.node.address.clone(),
+            Ownership::Standby { owner, .. } => owner.clone(),
+            Ownership::Stopped(_) => None,
+        }
+    }
+
+    /// Returns once readers here see everything that was acknowledged, by whomever, before the call: what a linearizable read begins with.
+    ///
+    /// At an owner it costs a read of the lane's root, at a standby that and the slots that it has not seen. Errors: `Fenced`, `Unavailable` if that
+    /// cannot be known.
+    pub async fn catch_up(&self) -> Result<()> {
+        let lanes = self.host.lanes.read().clone();
+        let asking = lanes.iter().map(|lane| lane.ask(|answer| Command::CatchUp { answer }));
+        futures::future::try_join_all(asking).await.map(drop)
+    }
+
+    /// Takes a lane over, or all of them, from whoever has it, and returns once it is this process's.
+    pub async fn take_over(&self, lane: Option<LaneId>) -> Result<()> {
+        let lanes = match lane {
+            Some(lane) => vec![self.host.lane(lane)?],
+            None => self.host.lanes.read().clone(),
+        };
+        let asking = lanes.iter().map(|lane| lane.ask(|answer| Command::TakeOver { answer }));
+        futures::future::try_join_all(asking).await.map(drop)
+    }
+
+    /// Stops taking appends, waits for those in flight, flushes what `deadline` allows, gives its lanes away, ends its tasks. What is not flushed is
+    /// in the log.
     pub async fn shutdown(&self, deadline: Duration) {
-        self.shared.is_stopping.store(true, Ordering::Release);
-        let until = Instant::now() + deadline;
-        let settled = timeout_at(until, self.shared.ask(|answer| Command::Settle { answer })).await;
-        if !matches!(settled, Ok(Ok(()))) {
-            tracing::warn!("not every append was answered before the shutdown");
-        }
-        let flusher = self.shared.core.flusher.lock().take();
-        if let Some(flusher) = flusher {
-            flusher.shutdown(until.saturating_duration_since(Instant::now())).await;
-        }
-        // The last checkpoint makes the next start fast; without it the log alone tells everything.
-        let closed =
-            timeout_at(until.max(Instant::now() + CLOSE_MIN), self.shared.ask(|answer| Command::Close { answer }))
-                .await;
-        if !matches!(closed, Ok(Ok(()))) {
-            tracing::warn!("no last checkpoint was written; the next start reads more of the log");
-        }
-        let task = self.shared.lane_task.lock().take();
-        if let Some(task) = task {
-            task.abort();
-            // Cancelled or ended, it is over.
-            drop(task.await);
-        }
+        self.host.shutdown(deadline).await;
     }
 
     fn topic(&self, tenant: &TenantName, name: &TopicName) -> Result<Arc<TopicDef>> {
         let missing = || IngestError::new(ErrorKind::NotFound, format!("there is no topic {name}"));
-        self.shared.core.parts.topics.get(tenant, name).ok_or_else(missing)
+        self.host.parts.topics.get(tenant, name).ok_or_else(missing)
     }
 }
 
@@ -235,7 +291,7 @@ impl Shared {
     }
 
     /// Hands over a command and waits for its answer.
-    async fn ask(&self, command: impl FnOnce(Answer<()>) -> Command) -> Result<()> {
+    async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T> {
         let (answer, answered) = oneshot::channel();
         self.send(command(answer)).await?;
         answered.await.map_err(|_| unanswered())?
@@ -246,10 +302,51 @@ impl Shared {
         if self.is_stopping.load(Ordering::Acquire) { Err(self.stopped()) } else { Ok(()) }
     }
 
+    /// Errors if this process does not own the lane, naming who does.
+    fn check_owner(&self) -> Result<()> {
+        if self.is_open() { Ok(()) } else { Err(self.stopped()) }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(*self.ownership.borrow(), Ownership::Open { .. })
+    }
+
     fn stopped(&self) -> IngestError {
-        match &*self.ownership.borrow() {
-            Ownership::Stopped(reason) => reason.clone(),
-            Ownership::Open { .. } => IngestError::new(ErrorKind::Unavailable, "the server is shutting down"),
+        not_owner(&self.ownership.borrow())
+    }
+
+    fn status(&self) -> LaneStatus {
+        let ownership = self.ownership.borrow().clone();
+        let lag = match ownership {
+            Ownership::Open { .. } => Some(Duration::ZERO),
+            _ => self.core.as_of.lock().map(|as_of| as_of.elapsed()),
+        };
+        LaneStatus { lane: self.core.lane, ownership, lag }
+    }
+
+    /// Closes the lane, if it is open here, and ends its task.
+    async fn shutdown(&self, until: Instant) {
+        if self.is_open() {
+            let settled = timeout_at(until, self.ask(|answer| Command::Settle { answer })).await;
+            if !matches!(settled, Ok(Ok(()))) {
+                tracing::warn!(lane = %self.core.lane, "not every append was answered before the shutdown");
+            }
+        }
+        let flusher = self.core.flusher.lock().take();
+        if let Some(flusher) = flusher {
+            flusher.shutdown(until.saturating_duration_since(Instant::now())).await;
+        }
+        // The last checkpoint makes the next start fast; without it the log alone tells everything.
+        let until = until.max(Instant::now() + CLOSE_MIN);
+        let closed = timeout_at(until, self.ask(|answer| Command::Close { answer, then: Then::End })).await;
+        if !matches!(closed, Ok(Ok(()))) {
+            tracing::warn!(lane = %self.core.lane, "no last checkpoint was written; the next start reads more of the log");
+        }
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            task.abort();
+            // Cancelled or ended, it is over.
+            drop(task.await);
         }
     }
 }

@@ -4,11 +4,16 @@
 
 pub mod engine;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod settings;
 
 mod validate;
 
 mod rows;
+
+mod content;
 
 mod tail;
 
@@ -25,8 +30,8 @@ mod lane;
 
 mod sequence;
 
+pub mod verify;
+
 pub use engine::{Appender, Engine};
 pub use error::{IngestError, Result};
 pub use settings::Settings;
-pub mod verify;
-

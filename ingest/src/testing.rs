@@ -5,8 +5,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, StringArray};
 use arrow::datatypes::{Field, Int32Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use catalog::table::Tables;
+use catalog::view::{Asked, LastSeqs, LastSeqsFound, Matching};
 use schemas::check::{Check, CheckCompiler};
-use schemas::{LaneId, SchemaError, TenantId, TopicDef, TopicId, TopicName, TopicSpec};
+use schemas::{LaneId, SchemaError, Seq, TenantId, TopicDef, TopicId, TopicName, TopicSpec};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -101,5 +104,24 @@ impl Check for TestCheck {
             return Err(SchemaError::Batch("division by zero".into()));
         }
         Ok(values.iter().map(|value| value.map(|value| value > 0)).collect())
+    }
+}
+
+/// Knows of every table that the event with seq n has the key `o-n`, and nothing of patterns.
+#[derive(Debug)]
+pub(crate) struct TestLastSeqs(pub(crate) Tables);
+
+#[async_trait]
+impl LastSeqs for TestLastSeqs {
+    async fn last_seqs(&self, topic: &TopicDef, asked: &[Asked]) -> catalog::Result<LastSeqsFound> {
+        let watermark = self.0.current(topic).await?.watermark();
+        let last = |asked: &Asked| match &asked.of {
+            Matching::Key(key) => {
+                let seq = Seq(key.strip_prefix("o-")?.parse().ok()?);
+                Some(seq).filter(|seq| *seq > asked.above && *seq < watermark.0)
+            }
+            Matching::Pattern(_) | Matching::Topic => None,
+        };
+        Ok(LastSeqsFound { last: asked.iter().map(last).collect(), watermark })
     }
 }

@@ -36,6 +36,16 @@ pub const BATCH_ROWS_MAX: usize = 1 << 20;
 pub const BATCH_BYTES_MAX: usize = 64 << 20;
 /// Largest gRPC message accepted, bytes: a batch and its Flight framing.
 pub const MESSAGE_BYTES_MAX: usize = BATCH_BYTES_MAX + (4 << 20);
+/// Most producers that a lane remembers; beyond it the one that was silent longest is forgotten, and told so when it comes back.
+pub const PRODUCERS_MAX: usize = 4_096;
+/// Batches of a producer whose answers are remembered: no more may await their answer at once, lest one of them cannot be sent again.
+pub const PRODUCER_ANSWERS_MAX: usize = 32;
+/// A producer that was silent for longer is forgotten, seconds.
+pub const PRODUCER_IDLE_SECONDS_MAX: u64 = 7 * 24 * 3600;
+/// Most conditions of one append, those of its rows included; several on one key count once.
+pub const CONDITIONS_MAX: usize = 16 << 10;
+/// Most fences of one topic.
+pub const FENCES_MAX: usize = 1_024;
 /// Largest segment, bytes: what one put of the log may carry.
 pub const SEGMENT_BYTES_MAX: usize = 128 << 20;
 /// Longest SQL statement, bytes.
@@ -62,6 +72,8 @@ pub const STATUS_BYTES_MAX: usize = 1024;
 pub const PREPARED_BYTES_MAX: usize = 64 << 20;
 /// Most calls at once on one connection.
 pub const CALLS_PER_CONNECTION_MAX: u32 = 1_024;
+/// Most lanes of a store.
+pub const LANES_MAX: u32 = 256;
 /// Most topics of one tenant.
 pub const TOPICS_MAX: usize = 10_000;
 

@@ -95,4 +95,9 @@ pub enum Detail {
     ProducerForgotten,
     /// No such epoch was issued to this producer.
     ProducerUnknown,
+    /// Another process owns the topic's lane.
+    NotOwner {
+        /// Where clients find it, e.g. `grpc://10.0.0.7:8815`; `None` if nobody knows.
+        owner: Option<String>,
+    },
 }

@@ -10,7 +10,9 @@ use schemas::envelope::column;
 use tempfile::TempDir;
 
 use super::*;
-use crate::testing::{TestChecks, batch, name, order_rows, orders};
+use crate::testing::{TestChecks, TestLastSeqs, batch, name, order_rows, orders};
+
+const LANE: LaneId = LaneId(0);
 
 /// A store in a folder, in which engines come and go.
 struct Site {
@@ -26,7 +28,9 @@ impl Site {
         let env = Env::system();
         let store = Store::open(&StoreConfig::at(self.folder.path().to_str().unwrap()), env.clone()).await?;
         let (topics, tables) = (Topics::new(store.clone(), env.clone()), Tables::new(store.clone(), env.clone()));
-        Engine::open(Parts { store, topics, tables, checks: Arc::new(TestChecks), env, settings }).await
+        let last_seqs = Arc::new(TestLastSeqs(tables.clone()));
+        let checks = Arc::new(TestChecks);
+        Engine::open(Parts { store, topics, tables, last_seqs, checks, env, settings }).await
     }
 
     /// An engine that never flushes by itself.
@@ -62,7 +66,7 @@ fn spec() -> TopicSpec {
 }
 
 async fn appender(engine: &Engine, on_error: OnError) -> Appender {
-    let options = AppendOptions { on_error, producer: Some("tests".into()), identity: None };
+    let options = AppendOptions { on_error, producer: Some("tests".into()), identity: None, outlives_refusals: false };
     engine.appender(&tenant(), &name("orders"), options).await.unwrap()
 }
 
@@ -73,7 +77,7 @@ async fn append(engine: &Engine, amounts: std::ops::Range<i32>) -> Result<Receip
 
 /// Seq, time and amount of every event in the tail.
 fn tail_of(engine: &Engine, topic: &str) -> Vec<(i64, i64, i32)> {
-    let id = engine.shared.core.parts.topics.get(&tenant(), &name(topic)).unwrap().id;
+    let id = engine.host.parts.topics.get(&tenant(), &name(topic)).unwrap().id;
     let held = engine.tail().snapshot(&id).unwrap();
     let mut events = Vec::new();
     for chunk in &held.chunks {
@@ -169,10 +173,8 @@ async fn a_second_engine_fences_the_first() {
 
     let error = append(&first, 3..5).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Indeterminate | ErrorKind::Fenced), "{error}");
-    let mut ownership = first.ownership();
-    let stopped = ownership.wait_for(|now| matches!(now, Ownership::Stopped(_))).await.unwrap().clone();
-    let Ownership::Stopped(reason) = stopped else { unreachable!() };
-    assert_eq!(reason.kind(), ErrorKind::Fenced, "{reason}");
+    let mut ownership = first.ownership(LANE).unwrap();
+    ownership.wait_for(|now| matches!(now, Ownership::Standby { .. })).await.unwrap();
     assert_eq!(append(&first, 3..5).await.unwrap_err().kind(), ErrorKind::Fenced);
 
     assert_eq!(append(&second, 7..8).await.unwrap().first_seq, Some(Seq(3)));
@@ -184,7 +186,7 @@ async fn an_idle_engine_notices_that_it_was_fenced() {
     let site = Site::new();
     let first = site.unflushed().await;
     let _second = site.unflushed().await;
-    first.ownership().wait_for(|now| matches!(now, Ownership::Stopped(_))).await.unwrap();
+    first.ownership(LANE).unwrap().wait_for(|now| matches!(now, Ownership::Standby { .. })).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,7 +256,7 @@ async fn bad_rows_are_refused_by_the_producers_policy() {
     let segments = site.segments().len();
     let dead = submit(OnError::DeadLetter).await;
     assert_eq!((dead.accepted, dead.last_seq), (2, Some(Seq(4))));
-    let id = engine.shared.core.parts.topics.get(&tenant(), &name("orders_dead")).unwrap().id;
+    let id = engine.host.parts.topics.get(&tenant(), &name("orders_dead")).unwrap().id;
     assert_eq!(engine.tail().snapshot(&id).unwrap().end, Seq(3), "two dead letters");
     assert_eq!(
         site.segments().len() - segments,
@@ -289,7 +291,7 @@ async fn the_server_goes_on_when_the_store_comes_back() {
 
     std::fs::remove_file(&here).unwrap();
     std::fs::rename(&away, &here).unwrap();
-    let mut ownership = engine.ownership();
+    let mut ownership = engine.ownership(LANE).unwrap();
     ownership.wait_for(|now| matches!(now, Ownership::Open { epoch, .. } if *epoch > Epoch(1))).await.unwrap();
     assert_eq!(append(&engine, 7..8).await.unwrap().first_seq, Some(Seq(3)));
     assert_eq!(amounts(&engine), [(1, 1), (2, 2), (3, 7)]);
@@ -310,7 +312,7 @@ async fn a_checkpoint_under_load_loses_nothing() {
     let engine = site.open(settings).await.unwrap();
     let held = engine.tail().snapshot(&def.id).unwrap();
     assert_eq!(held.end, Seq(401));
-    let table = engine.shared.core.parts.tables.load(&def).await.unwrap();
+    let table = engine.host.parts.tables.load(&def).await.unwrap();
     assert!(held.start <= table.watermark().0, "no gap between table and tail");
     assert!(site.segments().len() < 100, "{} segments are left", site.segments().len());
     assert_eq!(append(&engine, 1..2).await.unwrap().first_seq, Some(Seq(401)));
@@ -331,12 +333,12 @@ async fn after_a_shutdown_nothing_is_taken() {
 async fn a_topic_whose_record_is_in_the_log_is_finished_by_the_next_start() {
     let site = Site::new();
     let engine = site.unflushed().await;
-    let Parts { topics, checks, .. } = &engine.shared.core.parts;
+    let Parts { topics, checks, .. } = &engine.host.parts;
     let tenant_id = topics.ensure_tenant(&tenant()).await.unwrap();
     let def = spec().resolve(schemas::TopicId(uuid::Uuid::from_u128(5)), tenant_id, LANE).unwrap();
     topics.reserve(&tenant(), def.clone()).await.unwrap();
     let shape = Arc::clone(crate::validate::Validator::new(Arc::new(def.clone()), &**checks).unwrap().shape());
-    engine.shared.ask(|answer| Command::Create { tenant: tenant(), shape, answer }).await.unwrap();
+    engine.host.lane(LANE).unwrap().ask(|answer| Command::Create { tenant: tenant(), shape, answer }).await.unwrap();
     drop(engine);
     let engine = site.unflushed().await;
     assert_eq!(*engine.create_topic(&tenant(), spec()).await.unwrap(), def);
@@ -347,7 +349,7 @@ async fn a_topic_whose_record_is_in_the_log_is_finished_by_the_next_start() {
 async fn a_name_that_was_only_reserved_can_be_taken_again() {
     let site = Site::new();
     let engine = site.unflushed().await;
-    let topics = &engine.shared.core.parts.topics;
+    let topics = &engine.host.parts.topics;
     let tenant_id = topics.ensure_tenant(&tenant()).await.unwrap();
     for other in [spec(), TopicSpec { checks: vec![], ..spec() }] {
         let reserved = other.resolve(schemas::TopicId(uuid::Uuid::from_u128(5)), tenant_id, LANE).unwrap();
@@ -380,3 +382,7 @@ async fn a_topic_whose_table_is_another_ones_stops_alone() {
 }
 
 mod ailing;
+mod owners;
+mod parked;
+mod sleepers;
+mod terms;

@@ -12,6 +12,9 @@ use schemas::{ErrorKind, LaneId, ShardSeqs, TenantName, TopicDef, Watermark};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::fences::{FenceDocument, Fences};
+use super::parked::ParkedDocument;
+use super::producers::{Producers, ProducersDocument};
 use super::root::CheckpointRef;
 use super::state::{LaneState, Named, TopicState};
 use super::{Position, checkpoint_path};
@@ -28,6 +31,9 @@ struct Document {
     nonce: Uuid,
     topics: Vec<TopicDocument>,
     dropped: Vec<DroppedDocument>,
+    parked: Vec<ParkedDocument>,
+    producers: ProducersDocument,
+    fences: Vec<FenceDocument>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +74,9 @@ pub(crate) fn encode(lane: LaneId, at: Position, state: &LaneState, nonce: Uuid)
         nonce,
         topics: state.topics.values().map(topic).collect(),
         dropped: state.dropped.values().map(dropped).collect(),
+        parked: state.parked.iter().map(|(topic, parked)| ParkedDocument::new(*topic, parked)).collect(),
+        producers: (&state.producers).into(),
+        fences: state.fences.document(),
     };
     serde_json::to_vec(&document).expect("a checkpoint is plain data").into()
 }
@@ -82,7 +91,11 @@ pub(crate) fn decode(object: &[u8], lane: LaneId, at: Position) -> Result<LaneSt
         let found = format!("lane {} at {}", document.lane, document.at);
         return Err(format!("expected the state of lane {lane} at {at}, found that of {found}"));
     }
-    let mut state = LaneState::default();
+    let mut state = LaneState {
+        producers: Producers::try_from(document.producers)?,
+        fences: Fences::from_document(document.fences)?,
+        ..LaneState::default()
+    };
     for topic in document.topics {
         let (id, topic) = topic_state(topic)?;
         state.topics.insert(id, topic);
@@ -90,6 +103,10 @@ pub(crate) fn decode(object: &[u8], lane: LaneId, at: Position) -> Result<LaneSt
     for dropped in document.dropped {
         let def = Arc::new(dropped.definition);
         state.dropped.insert(def.id, Named { tenant: dropped.tenant, def });
+    }
+    for parked in document.parked {
+        let (topic, parked) = parked.parse()?;
+        state.parked.insert(topic, parked);
     }
     Ok(state)
 }

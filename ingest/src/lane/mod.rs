@@ -2,14 +2,25 @@
 //!
 //! * [`root`]: the register that says all this;
 //! * [`state`]: what the decided segments say, and what the next append is judged by;
+//! * [`producers`] and [`fences`]: the parts of it that retries and writers are judged by;
 //! * [`checkpoint`]: that state at one place of the log, as an object;
+//! * [`heartbeat`], [`board`], [`spread`]: which processes live, and which of them should own what;
+//! * [`follower`]: what is decided in a lane that another owns (P3);
 //! * [`takeover`]: becoming the owner (P1), with [`replay`], the fold over what is found;
-//! * [`floor`] and [`trim`]: what of the log is still needed, and removing the rest (P5).
+//! * [`floor`] and [`trim`]: what of the log is still needed, and removing the rest (P5);
+//! * [`parked`]: the rows of topics that stopped, outside of the log.
 
+pub(crate) mod board;
 pub(crate) mod checkpoint;
+pub(crate) mod fences;
 pub(crate) mod floor;
+pub(crate) mod follower;
+pub(crate) mod heartbeat;
+pub(crate) mod parked;
+pub(crate) mod producers;
 pub(crate) mod replay;
 pub(crate) mod root;
+pub(crate) mod spread;
 pub(crate) mod state;
 pub(crate) mod takeover;
 pub(crate) mod trim;

@@ -9,6 +9,10 @@ use std::sync::Arc;
 use schemas::limits::PREFIXES_MAX;
 use schemas::{Seq, TenantName, TopicDef, TopicId, Watermark};
 
+use super::fences::Fences;
+use super::parked::Parked;
+use super::producers::{ProducerRecord, Producers};
+use crate::engine::Fence;
 use crate::rows::Shape;
 
 /// Everything that the lane's records have said of its topics.
@@ -17,6 +21,12 @@ pub(crate) struct LaneState {
     pub(crate) topics: BTreeMap<TopicId, TopicState>,
     /// Dropped, but the topic's register may not say so yet.
     pub(crate) dropped: BTreeMap<TopicId, Named>,
+    /// Live topics with rows outside of the log.
+    pub(crate) parked: BTreeMap<TopicId, Parked>,
+    /// Which batches were answered what.
+    pub(crate) producers: Producers,
+    /// Which writers were replaced.
+    pub(crate) fences: Fences,
 }
 
 /// A definition and whose it is.
@@ -54,6 +64,10 @@ pub(crate) enum Effect {
     Dropped { topic: TopicId },
     /// Events of a topic. `prefixes`: those that they add to the known ones.
     Appended { topic: TopicId, first_seq: Seq, count: u32, time_micros: i64, prefixes: Vec<String> },
+    /// A producer has a new epoch, or a batch of it was answered.
+    Producer { topic: TopicId, record: ProducerRecord },
+    /// A fence is set.
+    Fence { topic: TopicId, fence: Fence },
 }
 
 impl LaneState {
@@ -83,8 +97,11 @@ impl LaneState {
             }
             Effect::Dropped { topic } => {
                 let Some(state) = self.topics.remove(topic) else { return Err(unknown(topic)) };
+                self.parked.remove(topic);
                 let def = Arc::clone(state.shape().def());
                 self.dropped.insert(*topic, Named { tenant: state.tenant, def });
+                self.producers.end_topic(topic);
+                self.fences.end_topic(topic);
                 Ok(())
             }
             Effect::Appended { topic: id, first_seq, count, time_micros, prefixes } => {
@@ -96,6 +113,14 @@ impl LaneState {
                 topic.last_time = topic.last_time.max(*time_micros);
                 topic.prefixes.extend(prefixes.iter().cloned());
                 Ok(())
+            }
+            Effect::Producer { topic, record } => {
+                self.topic_mut(topic)?;
+                self.producers.apply(*topic, record)
+            }
+            Effect::Fence { topic, fence } => {
+                self.topic_mut(topic)?;
+                self.fences.apply(*topic, fence)
             }
         }
     }

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use schemas::{ErrorKind, Seq, Shard, TenantName, TopicId};
 use tokio::time::Instant;
 
+use super::admit::Basis;
+use super::verdict::{Reply, Verdict};
 use super::{Answer, Append, Order};
-use crate::engine::Receipt;
+use crate::engine::{Fence, ProducerEpoch, Receipt};
 use crate::error::{IngestError, Result};
+use crate::lane::fences;
+use crate::lane::producers::{Act, Answered, Numbered, ProducerRecord};
 use crate::lane::replay::{PlacedRows, TopicRecord, appended};
 use crate::lane::state::{Effect, LaneState};
 use crate::rows::{Shape, ValidRows};
@@ -30,6 +34,16 @@ impl Part {
         Ok(Self { shape, rows, payload, columns })
     }
 
+    /// What the rows look like.
+    pub(crate) fn shape(&self) -> &Arc<Shape> {
+        &self.shape
+    }
+
+    /// The topic whose rows these are.
+    pub(crate) fn topic(&self) -> &TopicId {
+        &self.shape.def().id
+    }
+
     /// Bytes in a segment, headers apart.
     pub(crate) fn encoded_bytes(&self) -> usize {
         self.payload.bytes().len()
@@ -47,6 +61,12 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) enum Waiter {
     Append(Receipt, Answer<Receipt>, Order),
+    /// For a record of its own.
+    Record(Reply),
+    /// For what an earlier segment, or this one, says already.
+    Known(Reply),
+    /// For a look at the root as well, which whoever decides the segment sees to.
+    Verdict(Verdict),
     Other(Answer<()>),
 }
 
@@ -56,18 +76,21 @@ impl Waiter {
         // Whoever asked may have gone: what they asked for has happened all the same.
         match self {
             Self::Append(receipt, answer, _) => drop(answer.send(Ok(receipt))),
+            Self::Record(reply) | Self::Known(reply) | Self::Verdict(Verdict { reply, .. }) => reply.give(),
             Self::Other(answer) => drop(answer.send(Ok(()))),
         }
     }
 
-    /// It will not be decided by this owner.
-    pub(crate) fn fail(self, error: &IngestError) {
+    /// It will not be decided by this owner. `error`: what is said of what the segment would have written; `not`: of what it would not.
+    pub(crate) fn fail(self, error: &IngestError, not: &IngestError) {
         match self {
             Self::Append(_, answer, order) => {
                 order.broken();
                 drop(answer.send(Err(error.clone())));
             }
-
+            Self::Record(reply) => reply.fail(error),
+            Self::Known(reply) => reply.fail(&perhaps(error)),
+            Self::Verdict(Verdict { reply, .. }) => reply.fail(not),
             Self::Other(answer) => drop(answer.send(Err(error.clone()))),
         }
     }
@@ -90,15 +113,9 @@ impl Group {
         self.frames.is_empty()
     }
 
-    /// Gives the rows of an append their place, or answers why not; then nothing of it has happened.
-    pub(crate) fn append(&mut self, head: &mut LaneState, append: Append, now_micros: i64) {
-        let Append { rows, dead, permit, mut receipt, answer, order } = append;
-        let admitted = || rows.iter().chain(&dead).try_for_each(|part| admissible(head, part));
-        if let Err(refusal) = order.check().and_then(|()| admitted()) {
-            order.broken();
-            drop(answer.send(Err(refusal)));
-            return;
-        }
+    /// Gives the rows of an append their place, together with what it rests on. It was admitted by this very head.
+    pub(crate) fn append(&mut self, head: &mut LaneState, append: Append, sets_fence: bool, now_micros: i64) {
+        let Append { rows, dead, permit, mut receipt, answer, order, basis } = append;
         let mut permit = Some(permit);
         if let Some(part) = rows {
             let count = part.rows.len();
@@ -109,7 +126,61 @@ impl Group {
         if let Some(part) = dead {
             self.place(head, part, permit.take(), now_micros);
         }
+        if let Some(basis) = basis {
+            let Basis { shape, numbered, fence, .. } = *basis;
+            if let Some(fence) = fence.filter(|_| sets_fence) {
+                self.set_fence(head, &shape, fence);
+            }
+            if let Some(numbered) = numbered {
+                self.remember(head, &shape, numbered, &receipt, now_micros);
+            }
+        }
         self.waiters.push(Waiter::Append(receipt, answer, order));
+    }
+
+    /// Writes down what a producer's batch is answered.
+    fn remember(&mut self, head: &mut LaneState, shape: &Shape, numbered: Numbered, receipt: &Receipt, now_micros: i64) {
+        let Numbered { name, epoch, seq, content } = numbered;
+        let count = |rows: u64| u32::try_from(rows).expect("a batch has at most limits::BATCH_ROWS_MAX rows");
+        let answer = Answered {
+            content,
+            first_seq: receipt.first_seq,
+            accepted: count(receipt.accepted),
+            refused: count(receipt.refused.len() as u64),
+            schema_version: shape.def().version,
+        };
+        let act = Act::Answered { seq, answer };
+        self.push_producer(head, shape, ProducerRecord { name, epoch, time_micros: now_micros, act });
+    }
+
+    /// Issues an epoch to a producer of a topic, which the head has.
+    pub(crate) fn issue_epoch(
+        &mut self,
+        head: &mut LaneState,
+        topic: &TopicId,
+        name: Arc<str>,
+        resumes: bool,
+        now_micros: i64,
+    ) -> ProducerEpoch {
+        let issued = head.producers.next_epoch(topic, &name, resumes);
+        let shape = Arc::clone(head.topics[topic].shape());
+        let act = Act::Issued { resumes };
+        let record = ProducerRecord { name, epoch: issued.producer_epoch, time_micros: now_micros, act };
+        self.push_producer(head, &shape, record);
+        issued
+    }
+
+    fn push_producer(&mut self, head: &mut LaneState, shape: &Shape, record: ProducerRecord) {
+        let def = shape.def();
+        let frame = record.frame(def.tenant, def.id);
+        self.push(head, frame, Effect::Producer { topic: def.id, record }, None);
+    }
+
+    /// Sets a fence that the head has found to be higher than what stands.
+    pub(crate) fn set_fence(&mut self, head: &mut LaneState, shape: &Shape, fence: Fence) {
+        let def = shape.def();
+        let frame = fences::frame(def.tenant, def.id, &fence);
+        self.push(head, frame, Effect::Fence { topic: def.id, fence }, None);
     }
 
     fn place(&mut self, head: &mut LaneState, part: Part, permit: Option<Permit>, now_micros: i64) -> Seq {
@@ -161,22 +232,9 @@ impl Group {
     }
 }
 
-fn admissible(head: &LaneState, part: &Part) -> Result<()> {
-    let def = part.shape.def();
-    let Some(topic) = head.topics.get(&def.id) else {
-        return Err(topic_gone(&def.id, def.name.as_str()));
-    };
-    match topic.shape_of(def.version) {
-        Some(_) => Ok(()),
-        None => {
-            let message = format!("topic {} no longer takes schema version {}: open it anew", def.name, def.version);
-            Err(IngestError::new(ErrorKind::Conflict, message))
-        }
-    }
-}
-
-fn topic_gone(id: &TopicId, name: &str) -> IngestError {
-    IngestError::new(ErrorKind::NotFound, format!("topic {name} ({id}) was dropped"))
+/// What was asked for is in the log, or on its way to it, whatever becomes of this owner.
+fn perhaps(error: &IngestError) -> IngestError {
+    IngestError::new(ErrorKind::Indeterminate, format!("it may have been appended before: {error}"))
 }
 
 #[cfg(test)]

@@ -3,27 +3,33 @@
 //! Segment 7 may land before segment 6. It counts only once 6 is this owner's too: until then its rows are invisible and its producers wait, for
 //! if this process dies now, the next owner may find slot 6 empty, seal the epoch there, and 7 never happened.
 
-use std::collections::VecDeque;
+mod taking;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
+use schemas::planted::{Bug, planted};
 use schemas::{Epoch, ErrorKind, Seq, TopicId, Watermark};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::group::{Entry, Group, Waiter};
+use super::halted::Halted;
 use super::put::{Landing, put};
-use super::{Answer, Command, Core};
+use super::verdict::Verdicts;
+use super::{Answer, Command, Core, Then};
 use crate::error::{IngestError, Result};
 use crate::lane::floor::Indexed;
-use crate::lane::root::{RootRegister, fenced, read};
+use crate::lane::parked::ToPark;
+use crate::lane::root::{RootRegister, fenced, read, vanished};
 use crate::lane::state::{Effect, LaneState};
-use crate::lane::trim::Trim;
+use crate::lane::trim::{Trim, Trimmed};
 use crate::lane::{Position, segment_path};
 use crate::wal::{Place, TopicEnd, segment};
 
@@ -41,6 +47,8 @@ pub(super) struct Opened {
     pub(super) at: Position,
     pub(super) state: LaneState,
     pub(super) index: Vec<Indexed>,
+    /// Names of the parked objects that the lane's checkpoint names.
+    pub(super) parked: BTreeSet<String>,
     /// Watermarks that the flusher moved.
     pub(super) moved: mpsc::Receiver<(TopicId, Watermark)>,
 }
@@ -66,8 +74,15 @@ pub(super) struct Lane {
     in_flight: VecDeque<InFlight>,
     /// The puts of what is in flight, in the same order. Driven by this very task: a hand-over less between a put's end and its answer.
     puts: FuturesOrdered<BoxFuture<'static, Landing>>,
-    trim: Option<JoinHandle<(RootRegister, Result<usize>)>>,
+    trim: Option<JoinHandle<(RootRegister, Result<Trimmed>)>>,
     trim_not_before: Instant,
+    /// Names of the parked objects that the lane's checkpoint names.
+    parked: BTreeSet<String>,
+    /// Topics that take no appends, and why.
+    halted: Halted,
+    verdicts: Verdicts,
+    /// Changes when one more does.
+    stops: watch::Receiver<u64>,
     moved: mpsc::Receiver<(TopicId, Watermark)>,
     /// Ends when the root shows another epoch.
     watch: JoinHandle<IngestError>,
@@ -95,19 +110,22 @@ struct InFlight {
 
 /// On the way out.
 #[derive(Debug)]
-struct Closing {
-    answer: Option<Answer<()>>,
+pub(super) struct Closing {
+    /// Whoever wants to know that it is over.
+    pub(super) answer: Option<Answer<()>>,
+    pub(super) then: Then,
     has_trimmed: bool,
 }
 
 impl Lane {
     pub(super) fn new(core: Arc<Core>, opened: Opened) -> Self {
-        let Opened { register, at, state, index, moved } = opened;
+        let Opened { register, at, state, index, parked, moved } = opened;
+        let stops = core.tails.stops();
         let watch = tokio::spawn(watch_root(Arc::clone(&core), at.epoch));
         let bytes = index.iter().map(|segment| segment.bytes).sum();
         let since_checkpoint = Written { bytes, segments: index.len() };
         metrics::gauge!("firn_lane_epoch").set(at.epoch.0 as f64);
-        Self {
+        let mut lane = Self {
             core,
             register: Some(register),
             head: state.clone(),
@@ -121,18 +139,30 @@ impl Lane {
             puts: FuturesOrdered::new(),
             trim: None,
             trim_not_before: Instant::now(),
+            parked,
+            halted: Halted::default(),
+            verdicts: Verdicts::default(),
+            stops,
             moved,
             watch,
             closing: None,
-        }
+        };
+        lane.halt_stopped();
+        lane
     }
 
     pub(super) fn epoch(&self) -> Epoch {
         self.next.epoch
     }
 
-    /// Serves until told to close. Errors: why this owner had to stop; everybody who waited has been answered.
-    pub(super) async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<()> {
+    /// The root, to say in it that this owner has closed its lane. Gives it once.
+    pub(super) fn take_register(&mut self) -> Option<RootRegister> {
+        self.register.take()
+    }
+
+    /// Serves until told to close: then all that was acknowledged is decided. Errors: why this owner had to stop; everybody who waited has been
+    /// answered.
+    pub(super) async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<Closing> {
         let ended = self.run(commands).await;
         if let Err(reason) = &ended {
             self.abandon(reason);
@@ -140,14 +170,15 @@ impl Lane {
         ended
     }
 
-    async fn run(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<()> {
+    async fn run(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<Closing> {
         loop {
             while self.may_put() {
                 self.put_group();
             }
             self.trim_if_due();
-            if self.is_closed() {
-                return Ok(());
+            self.verdicts.look_if_due(&self.core);
+            if let Some(closing) = self.closed() {
+                return Ok(closing);
             }
             let lingers_until = self.lingers_until();
             tokio::select! {
@@ -155,8 +186,11 @@ impl Lane {
                 Some(landing) = self.puts.next() => self.landed(landing).await?,
                 Some((topic, watermark)) = self.moved.recv() => self.moved_to(topic, watermark),
                 trimmed = outcome(&mut self.trim) => self.trimmed(trimmed)?,
+                shown = self.verdicts.looked() => self.verdicts.give(shown, &self.core, self.next.epoch)?,
+                Ok(()) = self.stops.changed() => self.halt_stopped(),
                 ended = &mut self.watch => return Err(ended.unwrap_or_else(|error| ended_badly("the watch over the root", &error))),
                 command = commands.recv(), if self.has_room() => self.take_all(command, commands),
+                () = sleep_until(self.trim_not_before), if self.trim.is_none() && self.has_parkable() => {}
                 () = sleep_until(lingers_until.unwrap_or_else(Instant::now)), if lingers_until.is_some() => {}
             }
         }
@@ -170,7 +204,7 @@ impl Lane {
     /// Takes a command, and whatever else is waiting, so that it rides in the same segment.
     fn take_all(&mut self, first: Option<Command>, commands: &mut mpsc::Receiver<Command>) {
         let Some(first) = first else {
-            self.closing = Some(Closing { answer: None, has_trimmed: false });
+            self.closing = Some(Closing { answer: None, then: Then::End, has_trimmed: false });
             return;
         };
         self.take(first);
@@ -183,10 +217,9 @@ impl Lane {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Append(append) => {
-                let now = self.core.parts.env.now_micros();
-                self.group.append(&mut self.head, *append, now);
-            }
+            Command::Append(append) => self.take_append(append),
+            Command::Producer { topic, name, resumes, answer } => self.issue_epoch(&topic, name, resumes, answer),
+            Command::Fence { topic, key_prefix, set, answer } => self.fence(&topic, key_prefix, set, answer),
             Command::Create { tenant, shape, answer } => {
                 if !self.head.topics.contains_key(&shape.def().id) {
                     self.group.create(&mut self.head, tenant, shape);
@@ -207,19 +240,26 @@ impl Lane {
                     }
                 }
             }
+            Command::Resume { topic, watermark, answer } => {
+                self.moved_to(topic, watermark);
+                if self.core.tails.stopped(&topic).is_none() {
+                    self.halted.resume(&topic);
+                }
+                self.answer_in_order(answer);
+            }
             Command::Settle { answer } => self.answer_in_order(answer),
-            Command::Close { answer } => self.closing = Some(Closing { answer: Some(answer), has_trimmed: false }),
+            Command::Close { answer, then } => {
+                self.closing = Some(Closing { answer: Some(answer), then, has_trimmed: false });
+            }
+            // An owner sees everything that was acknowledged as soon as the root, read after this was asked, shows that it still is one.
+            Command::CatchUp { answer } => drop(tokio::spawn(still_owner(Arc::clone(&self.core), self.next.epoch, answer))),
+            Command::TakeOver { answer } => Waiter::Other(answer).succeed(),
         }
     }
 
     /// Answers once everything taken so far is decided: what an answer rests on must be durable.
     fn answer_in_order(&mut self, answer: Answer<()>) {
-        let waiter = Waiter::Other(answer);
-        match self.in_flight.back_mut() {
-            _ if !self.group.is_empty() => self.group.waiters.push(waiter),
-            Some(last) => last.waiters.push(waiter),
-            None => waiter.succeed(),
-        }
+        self.settle(Waiter::Other(answer));
     }
 
     fn may_put(&self) -> bool {
@@ -238,7 +278,10 @@ impl Lane {
     }
 
     fn put_group(&mut self) {
-        let Group { frames, entries, waiters, .. } = std::mem::take(&mut self.group);
+        let Group { frames, mut entries, mut waiters, .. } = std::mem::take(&mut self.group);
+        if planted(Bug::VisibleBeforeDecided) {
+            std::mem::take(&mut entries).into_iter().for_each(|entry| self.make_visible(entry));
+        }
         let (lane, at, parts) = (self.core.lane, self.next, &self.core.parts);
         let place = Place { lane, epoch: at.epoch, slot: at.slot, predecessor: at.hash };
         let segment = segment::encode(place, parts.env.nonce(), &frames);
@@ -246,7 +289,17 @@ impl Lane {
         let limit = Duration::from_millis(parts.settings.put_deadline_ms);
         let (bytes, topics) = (segment.bytes.len(), segment.topics);
         let path = segment_path(lane, at.epoch, at.slot);
-        self.puts.push_back(Box::pin(put(parts.store.clone(), path, segment.bytes, limit)));
+        let put = put(parts.store.clone(), path, segment.bytes, limit);
+        if planted(Bug::AckOutOfOrder) {
+            let early = std::mem::take(&mut waiters);
+            self.puts.push_back(Box::pin(put.inspect(|landing| {
+                if matches!(landing, Landing::Mine) {
+                    early.into_iter().for_each(Waiter::succeed);
+                }
+            })));
+        } else {
+            self.puts.push_back(Box::pin(put));
+        }
         self.next = after;
         self.in_flight.push_back(InFlight { at, after, bytes, topics, entries, waiters, begun: Instant::now() });
         metrics::gauge!("firn_puts_in_flight").set(self.in_flight.len() as f64);
@@ -276,10 +329,10 @@ impl Lane {
             self.make_visible(entry);
         }
         self.decided_at = after;
-        self.index.push(Indexed { at, bytes, topics, is_seal: false });
+        self.index.push(Indexed { at, bytes, topics: topics.into(), is_seal: false });
         self.since_checkpoint.bytes += bytes;
         self.since_checkpoint.segments += 1;
-        waiters.into_iter().for_each(Waiter::succeed);
+        waiters.into_iter().for_each(|waiter| self.decided_for(waiter));
     }
 
     fn make_visible(&mut self, Entry { effect, rows }: Entry) {
@@ -287,12 +340,15 @@ impl Lane {
         let tails = &self.core.tails;
         match &effect {
             Effect::Created { shape, .. } => tails.add_topic(Arc::clone(shape.def()), Seq::FIRST),
-            Effect::Dropped { topic } => tails.drop_topic(topic),
+            Effect::Dropped { topic } => {
+                tails.drop_topic(topic);
+                self.halted.resume(topic);
+            }
             Effect::Changed { shape } => {
                 let next = self.decided.topics[&shape.def().id].next_seq;
                 tails.add_topic(Arc::clone(shape.def()), next);
             }
-            Effect::Appended { .. } => {}
+            Effect::Appended { .. } | Effect::Producer { .. } | Effect::Fence { .. } => {}
         }
         if let Some((mut placed, permit)) = rows {
             let topic = &self.decided.topics[&placed.topic];
@@ -312,17 +368,22 @@ impl Lane {
 
     /// Starts writing a checkpoint and moving the floor if enough was written, or if this is the end.
     fn trim_if_due(&mut self) {
+        if self.trim.is_some() {
+            return;
+        }
         let Written { bytes, segments } = self.since_checkpoint;
         let is_last = self.is_drained() && self.closing.as_ref().is_some_and(|closing| !closing.has_trimmed);
-        let is_due = (bytes as u64 >= self.core.parts.settings.checkpoint_bytes || segments >= CHECKPOINT_SEGMENTS)
+        let is_due = (bytes as u64 >= self.core.parts.settings.checkpoint_bytes
+            || segments >= CHECKPOINT_SEGMENTS
+            || self.has_parkable())
             && Instant::now() >= self.trim_not_before;
-        if self.trim.is_some() || !(is_last || is_due) {
+        if !(is_last || is_due) {
             return;
         }
         if let Some(closing) = self.closing.as_mut().filter(|_| is_last) {
             closing.has_trimmed = true;
             // Nothing was written, and nothing that was flushed is still in the log: the last checkpoint says it all.
-            if segments == 0 && self.index.is_empty() {
+            if segments == 0 && self.index.is_empty() && !self.has_parkable() {
                 return;
             }
         }
@@ -330,26 +391,32 @@ impl Lane {
             self.moved_to(topic, watermark);
         }
         let Some(register) = self.register.take() else { return };
+        let park = self.to_park();
+        let (topics, halted) = (&self.decided.topics, &self.halted);
+        let is_in_table = |topic: &TopicId, to: Seq| topics.get(topic).is_none_or(|topic| topic.watermark.0 >= to);
+        self.decided.parked.retain(|topic, parked| halted.contains(topic) || !is_in_table(topic, parked.to));
         let parts = &self.core.parts;
         let trim = Trim {
             store: parts.store.clone(),
             env: parts.env.clone(),
             tables: parts.tables.clone(),
             register,
-            state: self.decided.clone(),
+            state: if planted(Bug::CheckpointInFlight) { self.head.clone() } else { self.decided.clone() },
             at: self.decided_at,
             index: self.index.clone(),
+            park,
+            parked_before: self.parked.clone(),
         };
         self.since_checkpoint = Written::default();
         self.trim = Some(tokio::spawn(trim.run()));
     }
 
-    fn trimmed(&mut self, trimmed: Result<(RootRegister, Result<usize>), JoinError>) -> Result<()> {
+    fn trimmed(&mut self, trimmed: Result<(RootRegister, Result<Trimmed>), JoinError>) -> Result<()> {
         self.trim = None;
-        let (register, passed) = trimmed.map_err(|error| ended_badly("a checkpoint", &error))?;
+        let (register, trimmed) = trimmed.map_err(|error| ended_badly("a checkpoint", &error))?;
         self.register = Some(register);
-        match passed {
-            Ok(passed) => drop(self.index.drain(..passed)),
+        match trimmed {
+            Ok(trimmed) => self.take_trimmed(trimmed),
             Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
             Err(error) => {
                 tracing::warn!(%error, "the checkpoint was not written; trying again soon");
@@ -361,18 +428,58 @@ impl Lane {
         Ok(())
     }
 
+    /// The floor has moved as far as it could. Topics that hold it are flushed before others, and, near the bound, stopped: their rows are parked next.
+    fn take_trimmed(&mut self, Trimmed { passed, parked, named, holders }: Trimmed) {
+        self.index.drain(..passed);
+        self.parked = named;
+        for (topic, parked) in parked.into_iter().filter(|(topic, _)| self.decided.topics.contains_key(topic)) {
+            self.halted.parked(&topic);
+            self.core.tails.set_parked(&topic);
+            self.decided.parked.insert(topic, parked);
+        }
+        if self.has_parkable() {
+            // One could not be copied.
+            self.trim_not_before = Instant::now() + TRIM_PAUSE;
+        }
+        let held: u64 = self.index.iter().map(|segment| segment.bytes as u64).sum();
+        let bound = self.core.parts.settings.log_bytes_max;
+        metrics::gauge!("firn_log_held_bytes").set(held as f64);
+        if held >= bound {
+            for topic in holders.iter().filter(|topic| !self.halted.contains(topic)) {
+                self.core.tails.stop_topic(topic, holds_the_floor(topic, held));
+            }
+        } else if held >= bound / 2
+            && let Some(flusher) = self.core.flusher.lock().clone()
+        {
+            flusher.hurry(holders);
+        }
+    }
+
+    /// Notes which topics take no appends any more: what is taken from here on has nothing of theirs.
+    fn halt_stopped(&mut self) {
+        self.halted.stop(self.core.tails.all_stopped(), &self.head, &self.decided);
+    }
+
+    fn has_parkable(&self) -> bool {
+        self.halted.parkable(&self.head, &self.decided).next().is_some()
+    }
+
+    fn to_park(&self) -> Vec<ToPark> {
+        let park = |(topic, reason): (TopicId, &IngestError)| {
+            let rows = self.core.tails.unflushed(&topic)?;
+            Some(ToPark { topic, reason: reason.to_string(), rows })
+        };
+        self.halted.parkable(&self.head, &self.decided).filter_map(park).collect()
+    }
+
     fn is_drained(&self) -> bool {
         self.group.is_empty() && self.in_flight.is_empty()
     }
 
-    /// True, and whoever asked knows it, once there is nothing left to do.
-    fn is_closed(&mut self) -> bool {
-        let is_done = self.is_drained() && self.trim.is_none();
-        let Some(closing) = self.closing.take_if(|closing| is_done && closing.has_trimmed) else { return false };
-        if let Some(answer) = closing.answer {
-            Waiter::Other(answer).succeed();
-        }
-        true
+    /// Once there is nothing left to do: who waits for that.
+    fn closed(&mut self) -> Option<Closing> {
+        let is_done = self.is_drained() && self.verdicts.is_empty() && self.trim.is_none();
+        self.closing.take_if(|closing| is_done && closing.has_trimmed)
     }
 
     /// Answers everybody: what is in flight may have happened, what was not put has not.
@@ -381,11 +488,12 @@ impl Lane {
         let not = not_appended(reason);
         self.puts.clear();
         for segment in self.in_flight.drain(..) {
-            segment.waiters.into_iter().for_each(|waiter| waiter.fail(&perhaps));
+            segment.waiters.into_iter().for_each(|waiter| waiter.fail(&perhaps, &not));
         }
-        std::mem::take(&mut self.group).waiters.into_iter().for_each(|waiter| waiter.fail(&not));
+        std::mem::take(&mut self.group).waiters.into_iter().for_each(|waiter| waiter.fail(&not, &not));
+        self.verdicts.fail(&not);
         if let Some(answer) = self.closing.take().and_then(|closing| closing.answer) {
-            Waiter::Other(answer).fail(&not);
+            Waiter::Other(answer).fail(&not, &not);
         }
     }
 }
@@ -417,6 +525,14 @@ async fn outcome<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
     }
 }
 
+/// Why a topic takes no appends whose rows have held the floor for too long.
+fn holds_the_floor(topic: &TopicId, held: u64) -> IngestError {
+    let message = format!(
+        "topic {topic} takes no appends, since its events could not be moved to its table while {held} bytes were written to the log after them"
+    );
+    IngestError::new(ErrorKind::Conflict, message)
+}
+
 /// Another's segment stands where this owner's should: who is it?
 async fn stolen(core: Arc<Core>, epoch: Epoch) -> IngestError {
     let lane = core.lane;
@@ -440,4 +556,15 @@ async fn watch_root(core: Arc<Core>, epoch: Epoch) -> IngestError {
             Err(error) => tracing::debug!(%error, "the lane's root cannot be read"),
         }
     }
+}
+
+/// Answers that this is still the owner, if it is.
+async fn still_owner(core: Arc<Core>, epoch: Epoch, answer: Answer<()>) {
+    let found = match read(&core.parts.store, core.lane).await {
+        Ok(Some((root, _))) if root.epoch == epoch => Ok(()),
+        Ok(Some((root, _))) => Err(fenced(core.lane, root.epoch)),
+        Ok(None) => Err(vanished(core.lane, ErrorKind::Unavailable)),
+        Err(error) => Err(error),
+    };
+    drop(answer.send(found));
 }

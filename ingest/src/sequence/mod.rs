@@ -1,14 +1,23 @@
 //! Sequencing: one task owns a lane's state, assigns seqs, and answers when what it says is decided.
 //!
+//! * [`admit`]: whether a batch may be appended, with [`conditions`], what it says must hold;
 //! * [`group`]: what rides in one segment, and the pure step that gives rows their place;
 //! * [`lane`]: the task: takes commands, puts segments, makes decided rows visible, answers;
 //! * [`put`]: one segment on its way to the store;
-//! * [`keeper`]: opens the lane, and takes it back after the store was away.
+//! * [`verdict`]: refusals, which wait for a look at the root;
+//! * [`halted`]: topics that take no appends;
+//! * [`keeper`]: a lane in the hands of this process, as owner or standby: opens it, gives it up, takes it back;
+//! * [`standby`]: what it does while another owns the lane.
 
+pub(crate) mod admit;
+pub(crate) mod conditions;
 pub(crate) mod group;
+mod halted;
 pub(crate) mod keeper;
 pub(crate) mod lane;
 mod put;
+pub(crate) mod standby;
+mod verdict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,14 +25,19 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use schemas::limits::SEGMENT_BYTES_MAX;
-use schemas::{ErrorKind, LaneId, TenantName, TopicId};
+use schemas::{ErrorKind, LaneId, TenantName, TopicId, Watermark};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::engine::{Parts, Receipt};
+use crate::engine::{Detail, Parts, ProducerEpoch, Receipt};
 use crate::error::{IngestError, Result};
-use crate::flush::Flusher;
+use crate::flush::{CommitPace, Flusher};
+use crate::lane::board::Board;
+use crate::lane::heartbeat::Node;
+use crate::lane::state::LaneState;
 use crate::rows::Shape;
+use crate::sequence::admit::Basis;
 use crate::sequence::group::Part;
 use crate::tail::{Permit, Tails};
 
@@ -52,10 +66,29 @@ pub(crate) enum Command {
     Drop { topic: TopicId, answer: Answer<()> },
     /// The topic's register says what the lane's records say: a checkpoint need not remember it.
     Followed { topic: TopicId },
+    /// Issue an epoch to a producer of a topic. `resumes`: one that goes on where the one before stopped.
+    Producer { topic: TopicId, name: Arc<str>, resumes: bool, answer: Answer<ProducerEpoch> },
+    /// Say which token a fence has; with one in `set`, set it first.
+    Fence { topic: TopicId, key_prefix: Option<String>, set: Option<u64>, answer: Answer<Option<u64>> },
+    /// A topic that had stopped is taken up again: its tail says so already, and its table ends before `watermark`.
+    Resume { topic: TopicId, watermark: Watermark, answer: Answer<()> },
     /// Answer once everything taken before this is decided.
     Settle { answer: Answer<()> },
-    /// Take nothing more, decide what was taken, write a checkpoint, end.
-    Close { answer: Answer<()> },
+    /// Take nothing more, decide what was taken, write a checkpoint, say in the root that the lane is closed.
+    Close { answer: Answer<()>, then: Then },
+    /// Answer once readers here see everything that was acknowledged, by whomever, before this was asked.
+    CatchUp { answer: Answer<()> },
+    /// Become the lane's owner now, whoever has it.
+    TakeOver { answer: Answer<()> },
+}
+
+/// What a lane's task does once its lane is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It ends: the process does.
+    End,
+    /// It stands by; this node is to take the lane over.
+    StandBy { heir: Uuid },
 }
 
 /// One batch, validated and encoded.
@@ -71,24 +104,44 @@ pub(crate) struct Append {
     pub(crate) receipt: Receipt,
     pub(crate) answer: Answer<Receipt>,
     pub(crate) order: Order,
+    /// What it rests on beyond its rows; most appends rest on nothing.
+    pub(crate) basis: Option<Box<Basis>>,
 }
 
 /// What the batches of one appender share: once one was not appended for certain, none after it is.
 ///
 /// Else a lane that stops and is taken back would refuse batch 3 and append batch 4, which was on its way: a producer that goes on from 3, as
 /// it was told to, would have 4 twice. Written and read by the lane's task alone, in the order of its commands.
+///
+/// What a condition or a fence refuses is refused for certain: a producer may ask that its other batches are appended all the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Order(Arc<AtomicBool>);
+pub(crate) struct Order {
+    is_broken: Arc<AtomicBool>,
+    outlives_refusals: bool,
+}
 
 impl Order {
+    /// For a producer whose batches stand by themselves, or do not.
+    pub(crate) fn new(outlives_refusals: bool) -> Self {
+        Self { outlives_refusals, ..Self::default() }
+    }
+
     /// A batch failed.
     pub(crate) fn broken(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.is_broken.store(true, Ordering::Relaxed);
+    }
+
+    /// A batch was refused.
+    pub(crate) fn refused(&self, refusal: &IngestError) {
+        let by_terms = matches!(refusal.detail(), Some(Detail::ConditionFailed { .. } | Detail::FenceFailed { .. }));
+        if !(self.outlives_refusals && by_terms) {
+            self.broken();
+        }
     }
 
     /// Errors if an earlier batch failed.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.is_broken.load(Ordering::Relaxed) {
             false => Ok(()),
             true => {
                 let message = "nothing was appended: an earlier batch of this stream failed; begin another stream";
@@ -109,10 +162,15 @@ impl Command {
             }
             Self::Create { answer, .. }
             | Self::Drop { answer, .. }
+            | Self::Resume { answer, .. }
             | Self::Settle { answer }
-            | Self::Close { answer } => {
+            | Self::Close { answer, .. }
+            | Self::CatchUp { answer }
+            | Self::TakeOver { answer } => {
                 drop(answer.send(Err(reason.clone())));
             }
+            Self::Producer { answer, .. } => drop(answer.send(Err(reason.clone()))),
+            Self::Fence { answer, .. } => drop(answer.send(Err(reason.clone()))),
             Self::Followed { .. } => {}
         }
     }
@@ -124,13 +182,33 @@ pub(crate) struct Core {
     pub(crate) parts: Parts,
     pub(crate) lane: LaneId,
     /// This process, as the lane's root names it.
-    pub(crate) owner: Uuid,
+    pub(crate) node: Node,
+    /// What this process knows of the others.
+    pub(crate) board: Arc<Board>,
+    /// Up to when readers here are known to have seen everything, while others own the lane.
+    pub(crate) as_of: Mutex<Option<Instant>>,
     pub(crate) tails: Tails,
+    /// Table commits for age alone; one a process.
+    pub(crate) pace: CommitPace,
     /// Runs while the lane is open.
     pub(crate) flusher: Mutex<Option<Flusher>>,
 }
 
 impl Core {
+    /// A topic is no longer, for readers.
+    pub(crate) fn forget_topic(&self, topic: &TopicId) {
+        self.tails.drop_topic(topic);
+        self.parts.topics.forget(topic);
+        self.parts.tables.forget(topic);
+    }
+
+    /// The lane has the topics of `state` and no others: while this process was behind, some may have been dropped.
+    pub(crate) fn forget_others(&self, state: &LaneState) {
+        for held in self.tails.loads().iter().filter(|held| !state.topics.contains_key(&held.def.id)) {
+            self.forget_topic(&held.def.id);
+        }
+    }
+
     fn linger(&self) -> Duration {
         match self.parts.settings.linger_ms {
             Some(ms) => Duration::from_millis(ms),

@@ -1,8 +1,11 @@
 use catalog::storage::StoreConfig;
 use schemas::{Epoch, Seq, Slot};
 
+use super::super::producers::{Act, Answered, ProducerRecord};
+use super::super::parked;
 use super::super::state::Effect;
 use super::*;
+use crate::engine::Fence;
 use crate::testing::orders;
 use crate::wal::LinkHash;
 
@@ -18,9 +21,37 @@ fn state() -> LaneState {
     let effect = Effect::Appended { topic: orders(7).id, first_seq: Seq(1), count: 9, time_micros: 17, prefixes };
     state.apply(&effect).unwrap();
     state.apply(&Effect::Dropped { topic: orders(8).id }).unwrap();
+    for effect in producer_and_fences() {
+        state.apply(&effect).unwrap();
+    }
     let topic = state.topics.get_mut(&orders(7).id).unwrap();
     (topic.watermark, topic.confirmed) = (Watermark(Seq(4)), true);
+    let (from, to) = (Seq(4), Seq(10));
+    let object = parked::Named { name: "2-p".to_owned(), hash: "0f".to_owned(), from, to };
+    let parked = parked::Parked { from, to, reason: "why".to_owned(), objects: vec![object] };
+    state.parked.insert(orders(7).id, parked);
     state
+}
+
+fn producer_and_fences() -> Vec<Effect> {
+    let topic = orders(7).id;
+    let record = |act| ProducerRecord { name: "loader".into(), epoch: 1, time_micros: 18, act };
+    let answer = |content, first: Option<i64>, accepted, refused| Answered {
+        content,
+        first_seq: first.map(Seq),
+        accepted,
+        refused,
+        schema_version: 1,
+    };
+    let acts = [
+        Act::Issued { resumes: false },
+        Act::Answered { seq: 1, answer: answer(11, Some(1), 9, 0) },
+        Act::Answered { seq: 2, answer: answer(12, None, 0, 2) },
+    ];
+    let fence = |key_prefix: Option<&str>, token| Fence { key_prefix: key_prefix.map(str::to_owned), token };
+    let producers = acts.map(|act| Effect::Producer { topic, record: record(act) });
+    let fences = [fence(None, 5), fence(Some("o-"), 6)].map(|fence| Effect::Fence { topic, fence });
+    producers.into_iter().chain(fences).collect()
 }
 
 #[test]
@@ -36,6 +67,7 @@ fn what_is_written_is_read() {
     assert_eq!(topic.prefixes.iter().collect::<Vec<_>>(), ["orders/a", "orders/b"]);
     assert_eq!(topic.shape().def(), &orders(7));
     assert_eq!(read.dropped[&orders(8).id].def, orders(8));
+    assert_eq!(read.parked, state().parked);
 }
 
 #[test]
@@ -62,6 +94,32 @@ fn the_document_of_format_version_1_stays_what_it_is() {
                 "confirmed": true,
             }],
             "dropped": [{"tenant": "default", "definition": "likewise"}],
+            "parked": [{
+                "topic": orders(7).id,
+                "from": {"0": 4},
+                "to": {"0": 10},
+                "reason": "why",
+                "objects": [{"name": "2-p", "hash": "0f", "from": {"0": 4}, "to": {"0": 10}}],
+            }],
+            "producers": {
+                "epochs": 1,
+                "newest_micros": 18,
+                "producers": [{
+                    "topic": orders(7).id,
+                    "name": "loader",
+                    "epoch": 1,
+                    "next": 3,
+                    "used_micros": 18,
+                    "answers": [
+                        {"content": "0000000000000000000000000000000b", "first": {"0": 1}, "accepted": 9, "refused": 0, "schema_version": 1},
+                        {"content": "0000000000000000000000000000000c", "first": {}, "accepted": 0, "refused": 2, "schema_version": 1},
+                    ],
+                }],
+            },
+            "fences": [
+                {"topic": orders(7).id, "key_prefix": null, "token": 5},
+                {"topic": orders(7).id, "key_prefix": "o-", "token": 6},
+            ],
         })
     );
 }

@@ -1,0 +1,140 @@
+//! What becomes of a command that asks for something which the lane's state may forbid.
+
+use std::sync::Arc;
+
+use catalog::view::Tail;
+use schemas::TopicId;
+
+use super::super::admit::{Judged, admit, recognise, topic_gone};
+use super::super::conditions::Recent;
+use super::super::group::Waiter;
+use super::super::verdict::{Reply, Verdict};
+use super::super::{Answer, Append, Command};
+use super::Lane;
+use crate::engine::{Fence, ProducerEpoch};
+use crate::error::IngestError;
+
+impl Lane {
+    /// Appends a batch, or has it answered why not.
+    pub(super) fn take_append(&mut self, mut append: Box<Append>) {
+        if let Err(reason) = append.order.check() {
+            return Command::Append(append).refuse(&reason);
+        }
+        // A retry is known even if its topic takes no more appends.
+        let judged = match recognise(&self.head, &append) {
+            Some(judged) => judged,
+            None => {
+                if let Some(reason) = self.halted.refusal(&append) {
+                    return Command::Append(append).refuse(reason);
+                }
+                self.admit(&mut append)
+            }
+        };
+        match judged {
+            Judged::Fits { sets_fence } => self.append(*append, sets_fence),
+            Judged::Known(receipt) => self.settle(Waiter::Known(Reply::Receipt(receipt, append.answer))),
+            Judged::Refused(refusal) => {
+                self.settle(Waiter::Verdict(Verdict::refuse(refusal, append.answer, &append.order)));
+            }
+            Judged::Stale => {
+                let back = append.basis.as_mut().and_then(|basis| basis.tests.take_way_back());
+                // If nobody waits for it there, whoever sent it has gone.
+                drop(back.map(|back| back.send(append)));
+            }
+        }
+    }
+
+    fn admit(&self, append: &mut Append) -> Judged {
+        let topic = append.basis.as_ref().map(|basis| basis.shape.def().id);
+        let recent = || {
+            let topic = topic?;
+            let entries = self.in_flight.iter().flat_map(|segment| &segment.entries).chain(&self.group.entries);
+            let placed = entries.filter_map(|entry| entry.rows.as_ref().map(|(placed, _)| placed));
+            let tail = self.core.tails.snapshot(&topic)?;
+            Some(Recent { tail, in_flight: placed.filter(|placed| placed.topic == topic).collect() })
+        };
+        admit(&self.head, append, recent)
+    }
+
+    fn append(&mut self, append: Append, sets_fence: bool) {
+        let is_numbered = append.basis.as_ref().is_some_and(|basis| basis.numbered.is_some());
+        let writes = append.rows.is_some() || append.dead.is_some() || is_numbered || sets_fence;
+        if writes {
+            let now = self.core.parts.env.now_micros();
+            self.group.append(&mut self.head, append, sets_fence, now);
+        } else {
+            let Append { receipt, answer, .. } = append;
+            self.settle(Waiter::Verdict(Verdict { outcome: Ok(()), reply: Reply::Receipt(receipt, answer) }));
+        }
+    }
+
+    /// Issues an epoch to a producer.
+    pub(super) fn issue_epoch(
+        &mut self,
+        topic: &TopicId,
+        name: Arc<str>,
+        resumes: bool,
+        answer: Answer<ProducerEpoch>,
+    ) {
+        if self.head.topics.contains_key(topic) {
+            let now = self.core.parts.env.now_micros();
+            let issued = self.group.issue_epoch(&mut self.head, topic, name, resumes, now);
+            return self.settle(Waiter::Record(Reply::Epoch(issued, answer)));
+        }
+        let nothing = ProducerEpoch { producer_epoch: 0, next_producer_seq: 0 };
+        self.refuse(gone(topic), Reply::Epoch(nothing, answer));
+    }
+
+    /// Sets a fence, if there is something to set, and says what token it has.
+    pub(super) fn fence(
+        &mut self,
+        topic: &TopicId,
+        key_prefix: Option<String>,
+        set: Option<u64>,
+        answer: Answer<Option<u64>>,
+    ) {
+        let Some(shape) = self.head.topics.get(topic).map(|topic| Arc::clone(topic.shape())) else {
+            return self.refuse(gone(topic), Reply::Token(None, answer));
+        };
+        let stands = self.head.fences.token(topic, &key_prefix);
+        let fence = set.map(|token| Fence { key_prefix, token });
+        match fence.as_ref().map(|fence| self.head.fences.judge(topic, fence)).transpose() {
+            Err(refusal) => self.refuse(refusal, Reply::Token(None, answer)),
+            Ok(Some(true)) => {
+                if let Some(fence) = fence {
+                    self.group.set_fence(&mut self.head, &shape, fence);
+                }
+                self.settle(Waiter::Record(Reply::Token(set, answer)));
+            }
+            Ok(_) => {
+                let reply = Reply::Token(stands, answer);
+                self.settle(Waiter::Verdict(Verdict { outcome: Ok(()), reply }));
+            }
+        }
+    }
+
+    fn refuse(&mut self, refusal: IngestError, reply: Reply) {
+        self.settle(Waiter::Verdict(Verdict { outcome: Err(refusal), reply }));
+    }
+
+    /// Answers once everything taken so far is decided: what an answer rests on must be durable.
+    pub(super) fn settle(&mut self, waiter: Waiter) {
+        match self.in_flight.back_mut() {
+            _ if !self.group.is_empty() => self.group.waiters.push(waiter),
+            Some(last) => last.waiters.push(waiter),
+            None => self.decided_for(waiter),
+        }
+    }
+
+    /// What somebody waited for is decided: they are answered, or wait for a look at the root.
+    pub(super) fn decided_for(&mut self, waiter: Waiter) {
+        match waiter {
+            Waiter::Verdict(verdict) => self.verdicts.push(verdict),
+            waiter => waiter.succeed(),
+        }
+    }
+}
+
+fn gone(topic: &TopicId) -> IngestError {
+    topic_gone(topic, "")
+}
