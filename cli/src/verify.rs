@@ -71,7 +71,7 @@ impl Outcome {
         }
         // Nobody may be reading any more; the exit code still says it.
         let _ = match as_json {
-            true => json_line(report).map_err(std::io::Error::other),
+            true => json_line(report).map_err(|failure| std::io::Error::other(failure.to_string())),
             false => print(report),
         };
     }

@@ -95,10 +95,15 @@ impl Verifier {
                 Err(_) => self.topic(&tenant, &def.name).await,
             });
         }
-        // Dropping begins in the lane: what is still there must have a register. Unless it was made, or dropped, since the registers were read.
-        if log.state().topics.keys().all(|topic| registered.contains(topic)) || !log.go_on().await.unwrap_or(false) {
+        // Dropping begins in the lane, so what is there must have a register; unless it was made, or dropped, since the registers were read: look again.
+        if log.state().topics.keys().all(|topic| registered.contains(topic)) {
             return;
         }
+        let lane = log.root.lane;
+        let log = match self.look_at_lane(lane).await {
+            Ok(log) => log,
+            Err((stop, checks)) => return told(Report::new(Subject::Lane(lane), Err(stop), &checks, Vec::new())),
+        };
         for topic in log.state().topics.values().filter(|topic| !registered.contains(&topic.shape().def().id)) {
             let (tenant, def) = (topic.tenant.clone(), topic.shape().def());
             let known = topic::registered(&self.topics, &tenant, &def.name).await;

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::super::*;
 use crate::engine::{AppendOptions, Engine, Parts, Terms};
 use crate::settings::Settings;
-use crate::testing::{TestChecks, name, order_rows, orders};
+use crate::testing::{TestChecks, TestLastSeqs, name, order_rows, orders};
 
 pub(super) struct Site {
     pub(super) folder: TempDir,
@@ -44,26 +44,31 @@ impl Site {
     }
 
     pub(super) async fn open(&self, settings: Settings) -> Engine {
-        let (store, env) = (self.store().await, Env::system());
-        let (topics, tables) = (Topics::new(store.clone(), env.clone()), Tables::new(store.clone(), env.clone()));
-        Engine::open(Parts { store, topics, tables, checks: Arc::new(TestChecks), env, settings }).await.unwrap()
+        open(self.folder.path(), settings).await
     }
 
-    /// Two epochs: three segments of events flushed in the first, two in the second, of which one is flushed. Everything is still in the log.
+    /// Two epochs: three segments of events flushed in the first, two in the second, of which one is flushed. Both processes were killed, so everything
+    /// is still in the log.
     pub(super) async fn loaded() -> Self {
         let site = Self::new();
-        let engine = site.open(unflushed()).await;
-        create(&engine, "orders").await;
-        for first in [1, 11, 21] {
-            append(&engine, "orders", first..first + 10).await;
-        }
-        engine.flush(&tenant(), None).await.unwrap();
-        drop(engine);
-        let engine = site.open(unflushed()).await;
-        append(&engine, "orders", 31..36).await;
-        engine.flush(&tenant(), None).await.unwrap();
-        append(&engine, "orders", 36..41).await;
-        drop(engine);
+        let folder = site.folder.path().to_owned();
+        killed(async move {
+            let engine = open(&folder, unflushed()).await;
+            create(&engine, "orders").await;
+            for first in [1, 11, 21] {
+                append(&engine, "orders", first..first + 10).await;
+            }
+            engine.flush(&tenant(), None).await.unwrap();
+            engine
+        });
+        let folder = site.folder.path().to_owned();
+        killed(async move {
+            let engine = open(&folder, unflushed()).await;
+            append(&engine, "orders", 31..36).await;
+            engine.flush(&tenant(), None).await.unwrap();
+            append(&engine, "orders", 36..41).await;
+            engine
+        });
         site
     }
 
@@ -115,6 +120,25 @@ impl Site {
         let content = Bytes::from(serde_json::to_vec(&document).unwrap());
         assert!(matches!(store.swap_register(&path, Some(&revision.tag), content).await.unwrap(), Swap::Won(_)));
     }
+}
+
+async fn open(folder: &FsPath, settings: Settings) -> Engine {
+    let env = Env::system();
+    let store = Store::open(&StoreConfig::at(folder.to_str().unwrap()), env.clone()).await.unwrap();
+    let (topics, tables) = (Topics::new(store.clone(), env.clone()), Tables::new(store.clone(), env.clone()));
+    let (last_seqs, checks) = (Arc::new(TestLastSeqs(tables.clone())), Arc::new(TestChecks));
+    Engine::open(Parts { store, topics, tables, last_seqs, checks, env, settings }).await.unwrap()
+}
+
+/// A process that does some work and is killed: no task of its engine comes to an end of its own.
+fn killed(work: impl Future<Output = Engine> + Send + 'static) {
+    let process = std::thread::spawn(|| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let engine = runtime.block_on(work);
+        runtime.shutdown_timeout(Duration::from_secs(10));
+        drop(engine);
+    });
+    process.join().unwrap();
 }
 
 pub(super) async fn create(engine: &Engine, topic: &str) {
