@@ -1,11 +1,15 @@
 //! From tail to table: decides which topics are due, hands their rows to [`Tables::flush`], forgets what arrived.
 //!
 //! One task owns what is under way; each flush is a task of its own that holds a frozen cut of the tail and no lock, so appends go on however
-//! long it takes. A topic whose table is not what the lane left there stops alone, and says why to every append.
+//! long it takes. A topic whose table is not what the lane left there stops alone, and says why to every append. Topics whose tables cannot be written
+//! for now may together fill half of the room for tails; then they take no appends until that gets better, and the others go on.
 
 mod decide;
+mod pace;
 mod run;
+mod sweep;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::pace::CommitPace;
 use self::run::Run;
 use crate::error::{IngestError, Result};
 use crate::settings::Settings;
@@ -37,6 +42,8 @@ pub(crate) struct Parts {
     pub(crate) env: Env,
     /// When and how much.
     pub(crate) settings: Settings,
+    /// How many commits a second for age alone; shared by all lanes of the process.
+    pub(crate) pace: CommitPace,
     /// Who flushes, for people.
     pub(crate) lane: LaneId,
     /// Who flushes, for people.
@@ -58,6 +65,8 @@ pub(crate) struct Flusher {
 enum Command {
     /// Flush one topic, or all; answered when everything decided by now is in its table, or with the first failure.
     Flush { topic: Option<TopicId>, reply: oneshot::Sender<Result<()>> },
+    /// Flush these before others, what is there of them by now: they keep the log from being trimmed.
+    Hurry { topics: BTreeSet<TopicId> },
 }
 
 impl Flusher {
@@ -65,6 +74,8 @@ impl Flusher {
     pub(crate) fn start(parts: Parts) -> Self {
         let (commands, received) = mpsc::channel(COMMANDS_MAX);
         let stop = CancellationToken::new();
+        let parts = Arc::new(parts);
+        tokio::spawn(sweep::run(Arc::clone(&parts), stop.clone()));
         let task = tokio::spawn(Run::new(parts).run(received, stop.clone()));
         Self { commands, stop, task: Arc::new(Mutex::new(Some(task))) }
     }
@@ -77,6 +88,13 @@ impl Flusher {
         let stopped = || IngestError::new(ErrorKind::Unavailable, "flush: the server is stopping");
         self.commands.send(Command::Flush { topic, reply }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// Asks for these topics to be flushed before others. Nobody waits for it: whoever asks will ask again.
+    pub(crate) fn hurry(&self, topics: BTreeSet<TopicId>) {
+        if self.commands.try_send(Command::Hurry { topics }).is_err() {
+            tracing::debug!("the flusher is busy, or has stopped; it is asked again by the next checkpoint");
+        }
     }
 
     /// Flushes what `deadline` allows, then stops. What was not flushed is in the log.

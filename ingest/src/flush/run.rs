@@ -1,6 +1,6 @@
 //! The flusher's task: what is under way, what failed and waits, who waits for what.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,10 @@ pub(super) struct Run {
     busy: HashMap<Id, TopicId>,
     failing: HashMap<TopicId, Failing>,
     waiters: Vec<Waiter>,
+    /// Topics that keep the log from being trimmed.
+    hurried: BTreeSet<TopicId>,
+    /// Topics that refuse appends until their tables can be written again.
+    held_up: HashSet<TopicId>,
 }
 
 /// A topic whose last flush failed.
@@ -40,6 +44,7 @@ pub(super) struct Run {
 struct Failing {
     times: u32,
     not_before: Instant,
+    error: IngestError,
 }
 
 /// Somebody who waits until topics are in their tables up to a seq.
@@ -50,13 +55,15 @@ struct Waiter {
 }
 
 impl Run {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: Arc<Parts>) -> Self {
         Self {
-            parts: Arc::new(parts),
+            parts,
             jobs: JoinSet::new(),
             busy: HashMap::new(),
             failing: HashMap::new(),
             waiters: Vec::new(),
+            hurried: BTreeSet::new(),
+            held_up: HashSet::new(),
         }
     }
 
@@ -68,11 +75,15 @@ impl Run {
                 biased;
                 () = stop.cancelled() => break,
                 Some(ended) = self.jobs.join_next_with_id() => self.ended(ended),
-                Some(Command::Flush { topic, reply }) = commands.recv() => self.wanted(topic, reply),
+                Some(command) = commands.recv() => match command {
+                    Command::Flush { topic, reply } => self.wanted(topic, reply),
+                    Command::Hurry { topics } => self.hurried.extend(topics),
+                },
                 _ = look.tick() => {}
             }
             let loads = self.parts.tails.loads();
             self.answer(&loads);
+            self.hold_up(&loads);
             self.start_due(loads);
         }
     }
@@ -88,11 +99,15 @@ impl Run {
             let waits = self.failing.get(&load.def.id).is_some_and(|failing| now < failing.not_before);
             load.stopped.is_none() && !waits && !busy.contains(&load.def.id)
         });
-        let wanted = |topic: &TopicId| self.waiters.iter().any(|waiter| waiter.missing.contains_key(topic));
+        let wanted = |topic: &TopicId| {
+            self.hurried.contains(topic) || self.waiters.iter().any(|waiter| waiter.missing.contains_key(topic))
+        };
         let due = decide(&loads, wanted, self.parts.env.now_micros(), &self.parts.settings);
-        for topic in due.into_iter().take(room) {
+        let due = due.into_iter().filter(|due| !due.can_wait || self.parts.pace.take());
+        for topic in due.map(|due| due.topic).take(room).collect::<Vec<_>>() {
             let job = self.jobs.spawn(flush(Arc::clone(&self.parts), topic));
             self.busy.insert(job.id(), topic);
+            self.hurried.remove(&topic);
         }
     }
 
@@ -111,10 +126,12 @@ impl Run {
         };
         metrics::counter!("firn_flush_failures_total", "kind" => error.kind().name()).increment(1);
         if error.kind().is_retryable() {
-            let failing = self.failing.entry(topic).or_insert(Failing { times: 0, not_before: Instant::now() });
+            let first = || Failing { times: 0, not_before: Instant::now(), error: error.clone() };
+            let failing = self.failing.entry(topic).or_insert_with(first);
             let backoff = BACKOFF_MIN.saturating_mul(1 << failing.times.min(16)).min(BACKOFF_MAX);
             failing.times += 1;
             failing.not_before = Instant::now() + backoff;
+            failing.error = error.clone();
             tracing::warn!(%topic, %error, times = failing.times, "a flush failed and will be tried again");
         } else {
             tracing::error!(%topic, %error, "the topic stops: its table needs an operator");
@@ -123,6 +140,32 @@ impl Run {
             self.failing.remove(&topic);
         }
         self.fail_waiters(&topic, &error);
+    }
+
+    /// Topics whose tables cannot be written for now, and which together hold more than half of the room, take no appends until that changes: else they
+    /// would fill all of it, and every other topic would wait for a table that is not its own.
+    fn hold_up(&mut self, loads: &[TopicLoad]) {
+        if self.failing.is_empty() && self.held_up.is_empty() {
+            return;
+        }
+        let fails = |load: &&TopicLoad| load.stopped.is_none() && self.failing.contains_key(&load.def.id);
+        let held: u64 = loads.iter().filter(fails).map(|load| load.bytes).sum();
+        let is_full = held > self.parts.settings.tail_bytes_max / 2;
+        let failing: Vec<_> = loads.iter().filter(|load| is_full && fails(load)).map(|load| &load.def).collect();
+        let tails = &self.parts.tails;
+        for topic in self.held_up.extract_if(|held| !failing.iter().any(|def| def.id == *held)) {
+            tails.hold_up(&topic, None);
+        }
+        for def in failing {
+            let Some(Failing { error, .. }) = self.failing.get(&def.id) else { continue };
+            if self.held_up.insert(def.id) {
+                let message = format!(
+                    "topic {} takes no appends for now: its table cannot be written, and what waits for that fills half of the tails' room; retry ({error})",
+                    def.name
+                );
+                tails.hold_up(&def.id, Some(IngestError::new(ErrorKind::Overloaded, message)));
+            }
+        }
     }
 
     fn fail_waiters(&mut self, topic: &TopicId, error: &IngestError) {
@@ -138,9 +181,14 @@ impl Run {
         let asked = loads.into_iter().filter(|load| topic.is_none_or(|topic| topic == load.def.id));
         let mut missing = HashMap::new();
         for load in asked.filter(|load| load.next > load.watermark.0) {
-            if let Some(reason) = load.stopped {
-                let _ = reply.send(Err(reason));
-                return;
+            match load.stopped {
+                None => {}
+                // The others go on: all means all that can be.
+                Some(_) if topic.is_none() => continue,
+                Some(reason) => {
+                    let _ = reply.send(Err(reason));
+                    return;
+                }
             }
             // Asked for by name: no reason to wait until the store has had its rest.
             self.failing.remove(&load.def.id);

@@ -34,6 +34,7 @@ impl House {
             tails: tails.clone(),
             tables: tables.clone(),
             env,
+            pace: CommitPace::new(settings.commits_per_second_max),
             settings,
             lane: LaneId(0),
             epoch: Epoch(1),

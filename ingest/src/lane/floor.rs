@@ -1,5 +1,7 @@
 //! Which segments are still needed (P5): pure.
 
+use std::sync::Arc;
+
 use schemas::{Seq, TopicId, Watermark};
 
 use super::Position;
@@ -11,7 +13,8 @@ pub(crate) struct Indexed {
     /// The place before it.
     pub(crate) at: Position,
     pub(crate) bytes: usize,
-    pub(crate) topics: Vec<TopicEnd>,
+    /// Shared, since every checkpoint looks at the whole index, however many topics each segment names.
+    pub(crate) topics: Arc<[TopicEnd]>,
     /// A SEAL is passed by the floor like any other, but never deleted.
     pub(crate) is_seal: bool,
 }
@@ -23,13 +26,16 @@ pub(crate) enum Reach {
     Dropped,
     /// They are in its table below here.
     Table(Watermark),
+    /// They are in its table or in parked objects that the checkpoint names, below here.
+    Parked(Seq),
 }
 
 impl Reach {
-    fn covers(self, last_seq: Seq) -> bool {
+    /// True if everything up to `last_seq` is.
+    pub(super) fn covers(self, last_seq: Seq) -> bool {
         match self {
             Self::Dropped => true,
-            Self::Table(Watermark(next)) => last_seq < next,
+            Self::Table(Watermark(next)) | Self::Parked(next) => last_seq < next,
         }
     }
 }

@@ -58,6 +58,11 @@ impl Budget {
         }
     }
 
+    /// False while everything is given out.
+    pub(super) fn has_room(&self) -> bool {
+        self.free.available_permits() > 0
+    }
+
     /// What a topic's tail occupies has gone from `before` to `after` bytes; `permit` was reserved for it.
     pub(super) fn settle(&self, permit: Option<Permit>, before: usize, after: usize) {
         let reserved = permit.map_or(0, Permit::into_units);

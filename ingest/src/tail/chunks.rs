@@ -38,7 +38,7 @@ struct Chunk {
     pushed_micros: i64,
 }
 
-/// Rows on their way to the table: `[from, to)`, whole appends only.
+/// Rows on their way out of a tail: `[from, to)`, whole appends only.
 #[derive(Debug)]
 pub(crate) struct Cut {
     /// First seq, which the table's watermark should be at.
@@ -142,6 +142,17 @@ impl Chunks {
         }
         self.cut_at = self.cut_at.max(to);
         (!batches.is_empty()).then_some(Cut { from, to, batches })
+    }
+
+    /// All rows that are not in the table, as far as they are here; an empty extent if all are.
+    pub(super) fn unflushed(&self) -> Cut {
+        let from = self.watermark.max(self.start());
+        let rows = |chunk: &Chunk| {
+            let skip = usize::try_from(from.0 - chunk.chunk.first_seq().0).unwrap_or(0);
+            chunk.chunk.batch().slice(skip, chunk.rows() - skip)
+        };
+        let held = self.chunks.iter().filter(|chunk| chunk.chunk.end_seq() > from);
+        Cut { from, to: self.next.max(from), batches: held.map(rows).collect() }
     }
 
     /// All of it, frozen.

@@ -22,6 +22,7 @@ pub(crate) use self::chunks::Cut;
 
 use self::budget::Budget;
 use self::chunks::Chunks;
+use crate::engine::{Standing, TopicStatus};
 use crate::error::{IngestError, Result};
 
 /// The tails of every topic that this process holds. Cheap to clone.
@@ -35,6 +36,8 @@ struct Shared {
     env: Env,
     budget: Arc<Budget>,
     topics: RwLock<HashMap<TopicId, Arc<Mutex<TopicTail>>>>,
+    /// Changes whenever a topic stops.
+    stops: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -43,6 +46,10 @@ struct TopicTail {
     chunks: Chunks,
     next: watch::Sender<Seq>,
     stopped: Option<IngestError>,
+    /// What it holds has been copied out of the log.
+    parked: bool,
+    /// Why it refuses appends for now, if it does.
+    held_up: Option<IngestError>,
     /// It takes no room from the others: it stopped, or was dropped while somebody still had it in hand.
     exempt: bool,
 }
@@ -68,7 +75,7 @@ impl Tails {
     /// No topics yet. `budget_bytes`: what all tails together may hold before appends wait.
     pub(crate) fn new(budget_bytes: u64, env: Env) -> Self {
         let topics = RwLock::new(HashMap::new());
-        Self { shared: Arc::new(Shared { env, budget: Budget::new(budget_bytes), topics }) }
+        Self { shared: Arc::new(Shared { env, budget: Budget::new(budget_bytes), topics, stops: watch::Sender::new(0) }) }
     }
 
     /// Holds a topic from now on: an empty tail whose first event will have seq `next`. A topic that is held already gets the new definition.
@@ -79,10 +86,38 @@ impl Tails {
             None => {
                 let id = def.id;
                 let (chunks, next) = (Chunks::new(next), watch::Sender::new(next));
-                let topic = TopicTail { def, chunks, next, stopped: None, exempt: false };
+                let topic = TopicTail { def, chunks, next, stopped: None, parked: false, held_up: None, exempt: false };
                 topics.insert(id, Arc::new(Mutex::new(topic)));
             }
         }
+    }
+
+    /// More tails, empty, under the same budget.
+    pub(crate) fn beside(&self) -> Self {
+        let Shared { env, budget, .. } = &*self.shared;
+        let (topics, stops) = (RwLock::default(), watch::Sender::new(0));
+        Self { shared: Arc::new(Shared { env: env.clone(), budget: Arc::clone(budget), topics, stops }) }
+    }
+
+    /// Like [`Self::add_topic`]; what is held of the topic and ends below `next` is let go: all below `next` must be in its table.
+    pub(crate) fn begin_at(&self, def: &Arc<TopicDef>, next: Seq) {
+        self.add_topic(Arc::clone(def), next);
+        self.change(&def.id, None, |topic| {
+            if topic.chunks.next() < next {
+                topic.chunks = Chunks::new(next);
+                topic.next.send_replace(next);
+            }
+        });
+    }
+
+    /// The seq after the last event held of a topic. `None` if it is not held.
+    pub(crate) fn end(&self, topic: &TopicId) -> Option<Seq> {
+        Some(self.topic(topic)?.lock().chunks.next())
+    }
+
+    /// False while the tails hold as much as they may.
+    pub(crate) fn has_room(&self) -> bool {
+        self.shared.budget.has_room()
     }
 
     /// Waits until there is room for an append of this many bytes, first come, first served. Cancel-safe.
@@ -136,6 +171,79 @@ impl Tails {
             topic.stopped = Some(reason);
             topic.exempt = true;
         });
+        self.shared.stops.send_modify(|stops| *stops += 1);
+    }
+
+    /// Changes whenever a topic stops.
+    pub(crate) fn stops(&self) -> watch::Receiver<u64> {
+        self.shared.stops.subscribe()
+    }
+
+    /// The topics that refuse appends, and why.
+    pub(crate) fn all_stopped(&self) -> Vec<(TopicId, IngestError)> {
+        let topics = self.shared.topics.read();
+        let reason = |(id, topic): (&TopicId, &Arc<Mutex<TopicTail>>)| Some((*id, topic.lock().stopped.clone()?));
+        topics.iter().filter_map(reason).collect()
+    }
+
+    /// Takes a stopped topic up again, whose table now ends before `watermark`: what it holds takes room again.
+    pub(crate) fn resume_topic(&self, topic: &TopicId, watermark: Watermark) {
+        self.change(topic, None, |topic| {
+            topic.chunks.trim(watermark);
+            topic.stopped = None;
+            topic.parked = false;
+            topic.exempt = false;
+        });
+    }
+
+    /// Every topic takes appends again: whether it may is found out anew, since the lane was taken over.
+    pub(crate) fn forget_stops(&self) {
+        let topics: Vec<_> = self.shared.topics.read().values().cloned().collect();
+        for topic in topics {
+            self.change_held(&topic, None, |topic| {
+                (topic.stopped, topic.held_up) = (None, None);
+                (topic.parked, topic.exempt) = (false, false);
+            });
+        }
+    }
+
+    /// A stopped topic's rows have been copied out of the log.
+    pub(crate) fn set_parked(&self, topic: &TopicId) {
+        if let Some(topic) = self.topic(topic) {
+            topic.lock().parked = true;
+        }
+    }
+
+    /// How a topic stands.
+    pub(crate) fn status(&self, topic: &TopicId) -> Option<TopicStatus> {
+        let topic = self.topic(topic)?;
+        let topic = topic.lock();
+        let (standing, reason) = match (&topic.stopped, &topic.held_up) {
+            (Some(reason), _) if topic.parked => (Standing::Parked, Some(reason)),
+            (Some(reason), _) => (Standing::Stopped, Some(reason)),
+            (None, Some(reason)) => (Standing::HeldUp, Some(reason)),
+            (None, None) => (Standing::Open, None),
+        };
+        Some(TopicStatus { standing, reason: reason.map(ToString::to_string) })
+    }
+
+    /// What one topic holds.
+    pub(crate) fn load(&self, topic: &TopicId) -> Option<TopicLoad> {
+        Some(self.topic(topic)?.lock().load())
+    }
+
+    /// Makes a topic refuse appends for now, for `reason`, or no longer.
+    pub(crate) fn hold_up(&self, topic: &TopicId, reason: Option<IngestError>) {
+        if let Some(topic) = self.topic(topic) {
+            topic.lock().held_up = reason;
+        }
+    }
+
+    /// Why a topic refuses appends, for good or for now, if it does.
+    pub(crate) fn refusal(&self, topic: &TopicId) -> Option<IngestError> {
+        let topic = self.topic(topic)?;
+        let topic = topic.lock();
+        topic.stopped.clone().or_else(|| topic.held_up.clone())
     }
 
     /// Why a topic refuses appends, if it does.
@@ -149,6 +257,11 @@ impl Tails {
         let mut topic = topic.lock();
         let cut = topic.chunks.cut(bytes_max)?;
         Some((Arc::clone(&topic.def), cut))
+    }
+
+    /// All rows that are in no table, and stay here.
+    pub(crate) fn unflushed(&self, topic: &TopicId) -> Option<Cut> {
+        Some(self.topic(topic)?.lock().chunks.unflushed())
     }
 
     /// What every topic holds.

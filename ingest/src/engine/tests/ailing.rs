@@ -34,7 +34,7 @@ async fn a_dropped_topic_whose_register_is_damaged_stops_nothing() {
     let engine = site.unflushed().await;
     let def = engine.create_topic(&tenant(), spec()).await.unwrap();
     engine.create_topic(&tenant(), healthy()).await.unwrap();
-    engine.shared.ask(|answer| Command::Drop { topic: def.id, answer }).await.unwrap();
+    engine.host.lane(LANE).unwrap().ask(|answer| Command::Drop { topic: def.id, answer }).await.unwrap();
     drop(engine);
     let register = site.folder.path().join("tenants/default/topics/orders.json");
     for revision in files(&register) {
@@ -51,18 +51,17 @@ async fn a_segment_that_is_lost_below_the_checkpoint_is_named_and_not_sealed_ove
     let site = Site::new();
     let settings = Settings { checkpoint_bytes: 1, ..unflushed() };
     let engine = site.open(settings.clone()).await.unwrap();
-    engine.create_topic(&tenant(), spec()).await.unwrap();
+    let def = engine.create_topic(&tenant(), spec()).await.unwrap();
     for first in 1..6 {
         append(&engine, first..first + 1).await.unwrap();
     }
     let checkpoints = site.folder.path().join("lanes/0/c");
-    // The flush of the shutdown fails for want of a table; the checkpoint is written, and the floor stays.
-    std::fs::rename(site.folder.path().join("warehouse"), site.folder.path().join("warehouse.away")).unwrap();
-    std::fs::write(site.folder.path().join("warehouse"), "in the way").unwrap();
+    // The flush of the shutdown fails for want of a folder; the checkpoint is written, and the floor stays.
+    let data = site.folder.path().join(format!("warehouse/{}/{}/data", def.tenant, def.id));
+    std::fs::write(&data, "in the way").unwrap();
     engine.shutdown(Duration::from_millis(200)).await;
     assert_eq!(files(&checkpoints).len(), 1);
-    std::fs::remove_file(site.folder.path().join("warehouse")).unwrap();
-    std::fs::rename(site.folder.path().join("warehouse.away"), site.folder.path().join("warehouse")).unwrap();
+    std::fs::remove_file(&data).unwrap();
     let lost = site.folder.path().join("lanes/0/w/1/3");
     let bytes = std::fs::read(&lost).unwrap();
     std::fs::remove_file(&lost).unwrap();

@@ -19,17 +19,32 @@ fn load(number: u128, bytes: u64, age_ms: Option<i64>) -> TopicLoad {
     }
 }
 
-fn due(loads: &[TopicLoad], wanted: &[u128]) -> Vec<u128> {
+fn all_due(loads: &[TopicLoad], wanted: &[u128]) -> Vec<Due> {
     let settings =
         Settings { flush_interval_ms: 1_000, flush_bytes: 100, tail_bytes_max: 1_000, ..Settings::default() };
     let wanted = |topic: &TopicId| wanted.contains(&topic.0.as_u128());
-    decide(loads, wanted, NOW, &settings).into_iter().map(|topic| topic.0.as_u128()).collect()
+    decide(loads, wanted, NOW, &settings)
+}
+
+fn due(loads: &[TopicLoad], wanted: &[u128]) -> Vec<u128> {
+    all_due(loads, wanted).into_iter().map(|due| due.topic.0.as_u128()).collect()
 }
 
 #[test]
 fn a_topic_is_due_by_age_or_bytes_the_most_overdue_first() {
     let loads = [load(1, 99, Some(999)), load(2, 100, Some(0)), load(3, 1, Some(5_000)), load(4, 250, Some(0))];
     assert_eq!(due(&loads, &[]), [3, 4, 2]);
+}
+
+#[test]
+fn only_what_is_due_by_age_alone_waits_for_the_budget_and_only_while_there_is_room() {
+    let can_wait = |loads: &[TopicLoad], wanted: &[u128]| -> Vec<_> {
+        all_due(loads, wanted).into_iter().map(|due| (due.topic.0.as_u128(), due.can_wait)).collect()
+    };
+    let loads = [load(1, 1, Some(1_000)), load(2, 100, Some(0)), load(3, 1, Some(5_000)), load(4, 1, Some(2_000))];
+    assert_eq!(can_wait(&loads, &[4]), [(4, false), (3, true), (1, true), (2, false)]);
+    let full: Vec<_> = loads.into_iter().chain([load(5, 500, Some(0))]).collect();
+    assert!(can_wait(&full, &[]).iter().all(|(_, can_wait)| !can_wait));
 }
 
 #[test]

@@ -41,6 +41,12 @@ fn a_dropped_topic_holds_nothing() {
 }
 
 #[test]
+fn a_parked_topic_holds_what_lies_beyond_its_extent_alone() {
+    let index = [segment(0, &[(1, 5)]), segment(1, &[(1, 6)]), segment(2, &[(1, 7)])];
+    assert_eq!(passable(&index, &at(9), |_| Reach::Parked(Seq(7))), 2);
+}
+
+#[test]
 fn the_floor_never_passes_the_checkpoint() {
     let index = [segment(0, &[]), segment(1, &[]), segment(2, &[])];
     assert_eq!(passed(&index, 2, &[]), 2, "nor segments of records alone");

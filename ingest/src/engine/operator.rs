@@ -1,0 +1,105 @@
+//! What an operator asks of one topic: how it stands, to be taken up again after it stopped, to have its table's litter removed.
+
+use std::sync::Arc;
+
+use catalog::table::Swept;
+use schemas::{ErrorKind, TenantName, TopicDef, TopicName};
+use serde::{Deserialize, Serialize};
+
+use super::{Engine, Shared};
+use crate::error::{IngestError, Result};
+use crate::sequence::Command;
+use crate::tail::TopicLoad;
+
+/// Whether a topic takes appends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It does.
+    #[default]
+    Open,
+    /// Not for now: its table cannot be written, and it holds too much. It goes on by itself.
+    HeldUp,
+    /// Not any more, until an operator resumes it; its events are in the log.
+    Stopped,
+    /// Not any more, until an operator resumes it; its events that are in no table have been copied out of the log.
+    Parked,
+}
+
+/// How a topic stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicStatus {
+    /// Whether it takes appends.
+    pub standing: Standing,
+    /// Why not, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Engine {
+    /// How a topic stands, as far as this process knows.
+    pub fn topic_status(&self, def: &TopicDef) -> TopicStatus {
+        let lane = self.host.lane(def.lane).ok();
+        lane.and_then(|lane| lane.core.tails.status(&def.id)).unwrap_or_default()
+    }
+
+    /// Takes a topic up again that has stopped: looks whether its table is what the lane left there (P4.1), moves there what is not in it, and lets appends in.
+    /// False if it had not stopped.
+    ///
+    /// Errors: `NotFound`; `Fenced` if another process owns the lane; what still is wrong with the table: then the topic stays as it was.
+    pub async fn resume_topic(&self, tenant: &TenantName, name: &TopicName) -> Result<bool> {
+        let def = self.topic(tenant, name)?;
+        let lane = self.host.lane(def.lane)?;
+        lane.check_owner()?;
+        let tenant = tenant.clone();
+        // To its end, even if whoever asked goes away: half of it would leave a topic that neither has stopped nor goes on.
+        let resumed = tokio::spawn(async move { resume(&lane, &tenant, &def).await }).await;
+        resumed.unwrap_or_else(|error| {
+            let message = format!("a topic was being resumed when the server ended: {error}; look, then try again");
+            Err(IngestError::new(ErrorKind::Indeterminate, message))
+        })
+    }
+
+    /// Begins a new sweep generation of a topic's table and removes its files of earlier generations that nothing names any more (P7).
+    ///
+    /// Errors: `NotFound`; `Fenced` if another process owns the lane; those of [`catalog::table::Tables::sweep`].
+    pub async fn sweep_topic(&self, tenant: &TenantName, name: &TopicName) -> Result<Swept> {
+        let def = self.topic(tenant, name)?;
+        self.host.lane(def.lane)?.check_owner()?;
+        Ok(self.host.parts.tables.sweep(&def).await?)
+    }
+}
+
+async fn resume(lane: &Shared, tenant: &TenantName, def: &Arc<TopicDef>) -> Result<bool> {
+    let (tails, tables) = (&lane.core.tails, &lane.core.parts.tables);
+    let Some(load) = tails.load(&def.id) else { return Ok(false) };
+    let Some(reason) = load.stopped.clone() else { return Ok(false) };
+    // It may never have been opened here.
+    tables.ensure(tenant, def).await?;
+    let watermark = tables.load_checked(def).await?.watermark();
+    fits(&load, watermark)?;
+    let flusher = lane.core.flusher.lock().clone().ok_or_else(|| lane.stopped())?;
+    tails.resume_topic(&def.id, watermark);
+    if let Err(error) = flusher.flush_now(Some(def.id)).await {
+        if tails.stopped(&def.id).is_none() {
+            tails.stop_topic(&def.id, reason);
+        }
+        return Err(error);
+    }
+    let watermark = tables.current(def).await?.watermark();
+    lane.ask(|answer| Command::Resume { topic: def.id, watermark, answer }).await?;
+    tracing::info!(topic = %def.name, id = %def.id, %watermark, "topic taken up again");
+    Ok(true)
+}
+
+/// Errors: `Conflict` unless the tail goes on where the table ends.
+fn fits(load: &TopicLoad, watermark: schemas::Watermark) -> Result<()> {
+    if watermark >= load.watermark && watermark.0 <= load.next {
+        return Ok(());
+    }
+    let message = format!(
+        "topic {}: its table ends before seq {watermark}, expected one that ends between {} and {}: bring back the snapshot that did",
+        load.def.name, load.watermark, load.next
+    );
+    Err(IngestError::new(ErrorKind::Conflict, message))
+}
