@@ -1,6 +1,7 @@
 //! `firn topic`, `firn flush`, `firn health`.
 
 use flight::actions::{TopicDescription, TopicSummary};
+use ingest::engine::Standing;
 use schemas::topic::{FlushSpec, Nanos};
 use schemas::{ShardSeqs, TopicName, TopicSpec};
 use serde_json::{Value, json};
@@ -44,6 +45,38 @@ pub(crate) async fn run(client: Client, command: Topic, as_json: bool) -> Result
                 }
             }
         }
+        Topic::Resume { name } => resume(&client, &name, as_json).await,
+        Topic::Sweep { name } => sweep(&client, &name, as_json).await,
+    }
+}
+
+async fn resume(client: &Client, name: &str, as_json: bool) -> Result<(), Failure> {
+    let resumed: Value = client.action_one("resume-topic", &json!({ "topic": name })).await?;
+    match (as_json, resumed["had_stopped"].as_bool()) {
+        (true, _) => return json_line(&resumed),
+        (false, Some(true)) => println!("topic {name} takes appends again; all that it holds is in its table"),
+        (false, _) => println!("topic {name} had not stopped"),
+    }
+    Ok(())
+}
+
+async fn sweep(client: &Client, name: &str, as_json: bool) -> Result<(), Failure> {
+    let swept: Value = client.action_one("sweep-topic", &json!({ "topic": name })).await?;
+    if as_json {
+        return json_line(&swept);
+    }
+    let number = |field: &str| swept[field].as_u64().unwrap_or_default();
+    println!("{} files removed, {}", count(number("removed_files")), bytes(number("removed_bytes")));
+    Ok(())
+}
+
+/// How a topic stands, in a word.
+fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Open => "open",
+        Standing::HeldUp => "held up",
+        Standing::Stopped => "stopped",
+        Standing::Parked => "parked",
     }
 }
 
@@ -104,19 +137,24 @@ fn list(topics: &[TopicSummary], as_json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let row = |topic: &TopicSummary| {
-        vec![topic.topic.to_string(), count(below(&topic.next_seq)), topic.key.join(":"), topic.path.clone()]
+        let stands = standing(topic.status.standing).to_owned();
+        vec![topic.topic.to_string(), count(below(&topic.next_seq)), topic.key.join(":"), topic.path.clone(), stands]
     };
-    println!("{}", table(&["topic", "events", "key", "path"], topics.iter().map(row)));
+    println!("{}", table(&["topic", "events", "key", "path", "stands"], topics.iter().map(row)));
     Ok(())
 }
 
 fn describe(description: &TopicDescription) {
-    let TopicDescription { topic, columns, next_seq, watermark, tail, table: lake } = description;
+    let TopicDescription { topic, columns, next_seq, watermark, status, tail, table: lake } = description;
     println!("topic    {} ({})", topic.name, topic.id);
     println!("key      {}", topic.key.join(":"));
     println!("path     {}, partitioned by {} of its levels", topic.path, topic.prefix_levels);
     for check in &topic.checks {
         println!("check    {check}");
+    }
+    println!("stands   {}", standing(status.standing));
+    if let Some(reason) = &status.reason {
+        println!("         {reason}");
     }
     println!("events   {}, of which {} in the table", count(below(next_seq)), count(below(watermark)));
     println!("tail     {} events, {}", count(tail.rows), bytes(tail.bytes));
