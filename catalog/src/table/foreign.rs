@@ -87,7 +87,9 @@ fn is_flush(snapshot: &Snapshot) -> bool {
 
 /// What a snapshot made of its parent, `before`: as many records added as removed, no file that it keeps altered. Errors: what is not so, in words.
 fn replaces(before: &Live, after: &Live) -> std::result::Result<(), String> {
-    if let Some((path, records)) = after.iter().find(|(path, records)| before.get(*path).is_some_and(|had| had != *records)) {
+    if let Some((path, records)) =
+        after.iter().find(|(path, records)| before.get(*path).is_some_and(|had| had != *records))
+    {
         return Err(format!("file {path} had other than its {records} records before"));
     }
     let missing_from = |other: &Live, live: &Live| -> u64 {

@@ -58,7 +58,13 @@ impl Tables {
                 self.remove(object, &mut swept).await?;
             }
         }
-        tracing::info!(table = state.name(), generation, files = swept.removed_files, bytes = swept.removed_bytes, "swept");
+        tracing::info!(
+            table = state.name(),
+            generation,
+            files = swept.removed_files,
+            bytes = swept.removed_bytes,
+            "swept"
+        );
         Ok(swept)
     }
 

@@ -53,7 +53,11 @@ impl Halted {
     }
 
     /// Topics whose rows hold the floor and of which nothing is in flight any more, and why they stopped.
-    pub(super) fn parkable(&self, head: &LaneState, decided: &LaneState) -> impl Iterator<Item = (TopicId, &IngestError)> {
+    pub(super) fn parkable(
+        &self,
+        head: &LaneState,
+        decided: &LaneState,
+    ) -> impl Iterator<Item = (TopicId, &IngestError)> {
         self.unparked.iter().filter_map(|id| {
             let (head, decided) = (head.topics.get(id)?, decided.topics.get(id)?);
             (head.next_seq == decided.next_seq).then_some((*id, self.reasons.get(id)?))

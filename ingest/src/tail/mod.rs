@@ -75,7 +75,9 @@ impl Tails {
     /// No topics yet. `budget_bytes`: what all tails together may hold before appends wait.
     pub(crate) fn new(budget_bytes: u64, env: Env) -> Self {
         let topics = RwLock::new(HashMap::new());
-        Self { shared: Arc::new(Shared { env, budget: Budget::new(budget_bytes), topics, stops: watch::Sender::new(0) }) }
+        Self {
+            shared: Arc::new(Shared { env, budget: Budget::new(budget_bytes), topics, stops: watch::Sender::new(0) }),
+        }
     }
 
     /// Holds a topic from now on: an empty tail whose first event will have seq `next`. A topic that is held already gets the new definition.

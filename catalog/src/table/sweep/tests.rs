@@ -124,7 +124,10 @@ async fn a_twins_late_put_of_a_data_file_alters_nothing_and_is_swept() {
     }
     let state = tables.load(&def).await.unwrap();
     check_whole(&state).await;
-    assert!(late.iter().all(|path| !path.as_ref().ends_with(".parquet")) || objects(&state).await.is_disjoint(&late.into_iter().collect()));
+    assert!(
+        late.iter().all(|path| !path.as_ref().ends_with(".parquet"))
+            || objects(&state).await.is_disjoint(&late.into_iter().collect())
+    );
 }
 
 #[tokio::test]

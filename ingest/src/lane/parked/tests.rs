@@ -80,12 +80,8 @@ fn the_rows_of_another_topic_or_extent_are_refused() {
 
 #[test]
 fn a_checkpoint_says_it_and_refuses_extents_that_do_not_tile() {
-    let named = |from: i64, to: i64| Named {
-        name: format!("2-{from}"),
-        hash: "00".to_owned(),
-        from: Seq(from),
-        to: Seq(to),
-    };
+    let named =
+        |from: i64, to: i64| Named { name: format!("2-{from}"), hash: "00".to_owned(), from: Seq(from), to: Seq(to) };
     let parked = |objects| Parked { from: Seq(5), to: Seq(9), reason: "why".to_owned(), objects };
     let topic = TopicId(Uuid::from_u128(7));
     let whole = parked(vec![named(5, 7), named(7, 9)]);
