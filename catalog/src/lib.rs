@@ -7,6 +7,9 @@ pub mod audit;
 pub mod env;
 pub mod error;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod storage;
 pub mod table;
 pub mod topics;

@@ -4,6 +4,9 @@
 //! `append`, `read`, `info`, `actions`, `sql`; `guard` keeps its panics its own; `status` is the only place that knows gRPC codes.
 
 pub mod server;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod settings;
 
 pub mod error;

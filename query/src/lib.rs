@@ -2,6 +2,9 @@
 
 pub mod engine;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod settings;
 
 pub mod checks;

@@ -24,6 +24,7 @@ pub fn payload(schema: &Value, nanos: Nanos) -> Result<PayloadSchema, SchemaErro
     if text.len() > limits::SCHEMA_BYTES_MAX {
         return Err(whole(format!("expected at most {} bytes, found {}", limits::SCHEMA_BYTES_MAX, text.len())));
     }
+    check_names(schema).map_err(whole)?;
     let parsed = Schema::parse_str(&text).map_err(|error| whole(format!("not an Avro schema: {error}")))?;
     let Schema::Record(record) = &parsed else {
         return Err(whole(format!("expected an Avro record, found {}", kind_name(&parsed))));
@@ -45,6 +46,28 @@ pub fn payload(schema: &Value, nanos: Nanos) -> Result<PayloadSchema, SchemaErro
         return Err(SchemaError::Field { field: field.name.clone(), reason });
     }
     Ok(PayloadSchema { fields, last_field_id: mapping.last_field_id })
+}
+
+/// Refuses names of records, enums and fixeds that Avro does not allow: the parser panics at one.
+fn check_names(schema: &Value) -> Result<(), String> {
+    let is_name = |text: &str| {
+        let mut characters = text.chars();
+        let begins = characters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
+        begins && characters.all(|other| other.is_ascii_alphanumeric() || other == '_')
+    };
+    match schema {
+        Value::Array(variants) => variants.iter().try_for_each(check_names),
+        Value::Object(members) => {
+            let is_named = ["record", "enum", "fixed"].iter().any(|kind| members.get("type") == Some(&json!(kind)));
+            match members.get("name").and_then(Value::as_str) {
+                Some(name) if is_named && !name.trim_start_matches('.').split('.').all(is_name) => Err(format!(
+                    "not an Avro schema: {name:?} is no name: expected letters, digits and _, not a digit first"
+                )),
+                _ => members.values().try_for_each(check_names),
+            }
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The walk through one schema.

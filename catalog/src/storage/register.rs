@@ -127,6 +127,19 @@ fn parse(document: &Bytes) -> Option<(Nonce, Bytes)> {
     Some((nonce, document.slice_ref(content)))
 }
 
+/// For the fuzzer: what is read is what was written, to the byte; and a document is read back from its revision.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_register(data: &Bytes) {
+    if let Some((nonce, content)) = parse(data)
+        && let Ok(written) = encode(nonce, &content)
+    {
+        assert_eq!(&written, data);
+    }
+    if let Ok(revision) = encode([7; 16], data) {
+        assert_eq!(parse(&revision), Some(([7; 16], data.clone())));
+    }
+}
+
 fn hex(nonce: Nonce) -> String {
     format!("{:032x}", u128::from_be_bytes(nonce))
 }

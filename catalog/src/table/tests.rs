@@ -1,5 +1,6 @@
 mod faults;
 mod foreign;
+mod golden;
 mod kinds;
 
 use std::fs::File;

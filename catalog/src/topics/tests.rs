@@ -128,3 +128,24 @@ async fn readers_see_what_is_published_until_it_is_retracted() {
     tokio::time::timeout(Duration::from_secs(5), changes.changed()).await.unwrap().unwrap();
     assert_eq!(topics.list(&tenant()), [flights]);
 }
+
+/// These documents lie in users' stores: another field name would lose their topics, and another id their tables.
+#[test]
+fn the_documents_of_registers_stay_what_they_are() {
+    let id = "00000000-0000-0000-0000-000000000007";
+    let tenant = json!({"id": id, "name": "default", "quotas": {"topics": 3}, "later": [1]});
+    let read: TenantDocument = serde_json::from_value(tenant.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), tenant);
+
+    let mut definition = serde_json::to_value(def("orders")).unwrap();
+    definition["later"] = json!("in the definition");
+    for (word, state) in [("creating", State::Creating), ("live", State::Live), ("dropped", State::Dropped)] {
+        let topic = json!({"state": word, "versions": [definition], "later": {"than": "this code"}});
+        let read: TopicDocument = serde_json::from_value(topic.clone()).unwrap();
+        assert_eq!(read.state, state);
+        assert_eq!(serde_json::to_value(&read).unwrap(), topic);
+    }
+    assert_eq!(tenant_path(&TenantName::default()).as_ref(), "tenants/default/tenant.json");
+    let orders = TopicName::new("orders").unwrap();
+    assert_eq!(topic_path(&TenantName::default(), &orders).as_ref(), "tenants/default/topics/orders.json");
+}

@@ -5,6 +5,7 @@
 //! are derived anew on recovery.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::buffer::Buffer;
@@ -12,12 +13,14 @@ use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use arrow_ipc::writer::{DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteOptions, write_message};
 use arrow_ipc::{CompressionType, MetadataVersion, root_as_message};
-use schemas::ErrorKind;
-use schemas::envelope;
+use schemas::{ErrorKind, envelope, limits};
 
 use super::frame::{Payload, columns};
 use crate::error::{IngestError, Result};
 use crate::rows::Shape;
+
+/// Far above what a batch can have become by the time it is logged: a bound on damage, not on batches.
+const DECODED_BYTES_MAX: u64 = 4 * limits::BATCH_BYTES_MAX as u64;
 
 /// Encodes and checksums a body. Returns the payload and which optional columns it has ([`columns`]).
 ///
@@ -53,10 +56,33 @@ pub(crate) fn decode_body(payload: &Payload, present: u16, shape: &Shape) -> Res
     if usize::try_from(message.bodyLength()) != Ok(data.len()) {
         return Err(format!("expected {} bytes of Arrow buffers, found {}", message.bodyLength(), data.len()));
     }
+    check_claims(&batch, &data)?;
     let data = Buffer::from(data);
     let schema = Arc::clone(shape.body_schema(present & columns::KIND != 0, present & columns::HEADERS != 0));
-    arrow_ipc::reader::read_record_batch(&data, batch, schema, &HashMap::new(), None, &message.version())
-        .map_err(|error| error.to_string())
+    // Where the parts of a message contradict each other, Arrow may panic: that is no more than an unreadable message.
+    let version = message.version();
+    let read = || arrow_ipc::reader::read_record_batch(&data, batch, schema, &HashMap::new(), None, &version);
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|error| error.to_string()),
+        Err(_) => Err("an Arrow record batch whose parts contradict each other".to_owned()),
+    }
+}
+
+/// Refuses compressed buffers that claim to become more than any batch may hold, before memory is taken for them.
+fn check_claims(batch: &arrow_ipc::RecordBatch<'_>, data: &[u8]) -> Result<(), String> {
+    if batch.compression().is_none() {
+        return Ok(());
+    }
+    let mut claimed: u64 = 0;
+    for buffer in batch.buffers().into_iter().flatten().filter(|buffer| buffer.length() > 0) {
+        let at = usize::try_from(buffer.offset()).map_err(|_| "an Arrow buffer lies before its message")?;
+        let prefix = data.get(at..).and_then(|rest| rest.first_chunk::<8>());
+        let prefix = prefix.ok_or("an Arrow buffer lies beyond its message")?;
+        // -1: it is not compressed after all.
+        claimed = claimed.saturating_add(i64::from_le_bytes(*prefix).max(0).unsigned_abs());
+    }
+    let max = DECODED_BYTES_MAX;
+    if claimed > max { Err(format!("expected Arrow buffers of at most {max} bytes, found {claimed}")) } else { Ok(()) }
 }
 
 fn optional_columns(schema: &Schema) -> u16 {

@@ -237,3 +237,17 @@ proptest! {
         prop_assert_eq!(payload(&avro, Nanos::Refuse), Ok(original), "{}", avro);
     }
 }
+
+#[test]
+fn a_name_that_avro_does_not_allow_is_refused_by_name() {
+    for name in ["$vent", "a.$", "1a", "a..b", "a b"] {
+        let inner = json!({"type": "fixed", "name": name, "size": 4});
+        for schema in [
+            json!({"type": "record", "name": name, "fields": [{"name": "a", "type": "int"}]}),
+            json!({"type": "record", "name": "e", "fields": [{"name": "a", "type": ["null", inner]}]}),
+        ] {
+            let error = payload(&schema, Nanos::Refuse).expect_err("no name");
+            assert!(error.to_string().contains(&format!("{name:?} is no name")), "{error}");
+        }
+    }
+}

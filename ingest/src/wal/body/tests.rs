@@ -49,3 +49,26 @@ fn a_message_that_is_cut_short_is_an_error() {
         assert!(decode_body(&cut, present, &shape).is_err(), "{length} bytes were read as a whole message");
     }
 }
+
+/// A message as Arrow's C++ library writes it, LZ4 and all: what lies in users' segments is Arrow's format, not one library's, and is read for ever.
+#[test]
+fn a_message_written_long_ago_and_elsewhere_is_read() {
+    let shape = shape();
+    let payload = Payload::new(&include_bytes!("golden/orders.ipc")[..]);
+    assert_eq!(decode_body(&payload, 0, &shape).unwrap(), valid_orders(shape.def(), 0..40).body);
+}
+
+#[test]
+fn a_message_whose_parts_contradict_each_other_is_an_error() {
+    let shape = shape();
+    let (payload, present) = encode_body(&valid_orders(shape.def(), 0..10).body).unwrap();
+    let intact = payload.bytes().to_vec();
+    for at in 8..intact.len() {
+        for bit in [0, 3, 7] {
+            let mut damaged = intact.clone();
+            damaged[at] ^= 1 << bit;
+            // It may read as other rows: that it was damaged is what its checksum says. It never panics and never takes memory for what is not there.
+            let _ = decode_body(&Payload::new(damaged), present, &shape);
+        }
+    }
+}

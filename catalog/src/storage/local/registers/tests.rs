@@ -94,3 +94,18 @@ async fn an_empty_revision_that_none_stands_above_is_an_error() {
         assert_eq!(error.kind(), schemas::ErrorKind::Corrupt, "{error}");
     }
 }
+
+/// These files lie in users' folders: under other names or contents an older process would not see a newer one's claim.
+#[tokio::test]
+async fn the_row_of_files_stays_what_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = open(root.path());
+    put_all(&folder, 3).await;
+    let row = std::fs::read_dir(root.path().join("lanes/0/root.json")).unwrap().map(|entry| entry.unwrap());
+    let mut row: Vec<_> = row
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read_to_string(entry.path()).unwrap()))
+        .collect();
+    row.sort();
+    let expected = [("0000000001.json", ""), ("0000000002.json", ""), ("0000000003.json", "3")];
+    assert_eq!(row, expected.map(|(name, content)| (name.to_owned(), content.to_owned())));
+}
