@@ -96,9 +96,11 @@ mod tests {
         check(&opening, &mut Checks::default()).unwrap();
     }
 
+    type Spoil = fn(&mut Root);
+
     #[test]
     fn a_root_that_no_owner_wrote_is_found_and_the_part_named() {
-        let spoil: [(&str, fn(&mut Root)); 6] = [
+        let spoil: [(&str, Spoil); 6] = [
             ("closed", |root| root.closed.insert(0, Closed { epoch: Epoch(0), ..root.closed[0] })),
             ("closed", |root| root.epoch = Epoch(4)),
             ("closed", |root| root.floor = place(1, 0)),

@@ -119,7 +119,7 @@ impl Site {
     /// The live files, as the manifests have them.
     pub(super) async fn live(&self) -> Vec<DataFile> {
         let state = open(self.folder.path()).await.ensure(&tenant(), &self.def).await.unwrap();
-        let main = state.metadata().current_snapshot().unwrap().clone();
+        let main = Arc::clone(state.metadata().current_snapshot().unwrap());
         let shared = state.shared();
         let planned = manifests::plan(shared, state.metadata(), &main, state.watermark(), &mut Checks::default()).await;
         planned.unwrap().into_iter().map(|file| file.entry).collect()
