@@ -181,19 +181,19 @@ impl Topics {
         self.inner.generation.send_modify(|generation| *generation += 1);
     }
 
+    /// Like [`Self::retract`], of whatever tenant it is.
+    pub fn forget(&self, topic: &TopicId) {
+        let mut known = self.inner.known.write();
+        known.values_mut().for_each(|topics| topics.retain(|_, def| def.id != *topic));
+        drop(known);
+        self.inner.generation.send_modify(|generation| *generation += 1);
+    }
+
     /// The store they lie in.
     pub fn store(&self) -> &Store {
         &self.inner.store
     }
 
-    fn check_count(&self, tenant: &TenantName) -> Result<()> {
-        let count = self.inner.known.read().get(tenant).map_or(0, BTreeMap::len);
-        if count < limits::TOPICS_MAX {
-            return Ok(());
-        }
-        let message = format!("tenant {tenant} has {count} topics, as many as it may: drop one first");
-        Err(CatalogError::new(ErrorKind::Overloaded, message))
-    }
     /// What a topic's register says now, and its newest definition. `None` if there never was a topic of this name.
     ///
     /// Errors: `Corrupt` if the register is not a topic's; those of the store.
@@ -228,6 +228,14 @@ impl Topics {
         Ok(paths.filter_map(|path| path.filename().map(str::to_owned)).collect())
     }
 
+    fn check_count(&self, tenant: &TenantName) -> Result<()> {
+        let count = self.inner.known.read().get(tenant).map_or(0, BTreeMap::len);
+        if count < limits::TOPICS_MAX {
+            return Ok(());
+        }
+        let message = format!("tenant {tenant} has {count} topics, as many as it may: drop one first");
+        Err(CatalogError::new(ErrorKind::Overloaded, message))
+    }
 
     async fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<(T, RevisionTag)>> {
         let Some(revision) = self.inner.store.read_register(path).await? else { return Ok(None) };

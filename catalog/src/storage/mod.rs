@@ -188,6 +188,13 @@ impl Store {
         Self { inner: Arc::new(Inner { objects, registers, local: None, location, deadline, env }) }
     }
 
+    /// How many lanes the store has, at least `wanted` from now on: recorded in `firn.json`, never falls.
+    ///
+    /// Errors: those of a register; `Corrupt` if `firn.json` is not as it was written.
+    pub async fn lanes(&self, wanted: u32) -> Result<u32> {
+        format::lanes(self, wanted).await
+    }
+
     /// Tries X3 and X4 with racing writers under a prefix of its own, which it removes afterwards.
     ///
     /// Errors: `Invalid`, naming the axiom, if the store lets two writers win; `Unavailable` if it does not answer.

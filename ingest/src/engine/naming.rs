@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use catalog::CatalogError;
-use schemas::{ErrorKind, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
+use schemas::{ErrorKind, LaneId, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
 use tokio::sync::MutexGuard;
 
-use super::{Engine, LANE};
+use super::Engine;
 use crate::error::{IngestError, Result};
 use crate::rows::Shape;
 use crate::sequence::Command;
@@ -20,7 +20,26 @@ impl Engine {
     /// Errors: `Invalid` naming field or option; `Conflict` if another definition has the name; those of an append.
     pub async fn create_topic(&self, tenant: &TenantName, spec: TopicSpec) -> Result<Arc<TopicDef>> {
         let (engine, tenant) = (self.clone(), tenant.clone());
-        to_its_end(async move { engine.create(&tenant, spec).await }).await
+        to_its_end(async move { engine.create(&tenant, spec, None).await }).await
+    }
+
+    /// The topic of a topic's dead letters: in the same lane, so that both are in one segment.
+    pub(super) async fn create_beside(
+        &self,
+        tenant: &TenantName,
+        spec: TopicSpec,
+        lane: LaneId,
+    ) -> Result<Arc<TopicDef>> {
+        let (engine, tenant) = (self.clone(), tenant.clone());
+        let made = to_its_end(async move { engine.create(&tenant, spec, Some(lane)).await }).await?;
+        if made.lane == lane {
+            return Ok(made);
+        }
+        let message = format!(
+            "topic {} is in lane {}, expected it in {lane}, beside its topic: drop it first",
+            made.name, made.lane
+        );
+        Err(IngestError::new(ErrorKind::Conflict, message))
     }
 
     /// Drops a topic: its name is free, its events are gone for readers.
@@ -40,8 +59,8 @@ impl Engine {
 
     /// Waits for its turn, and does what the one before left half done.
     async fn turn(&self) -> Result<MutexGuard<'_, Option<HalfDropped>>> {
-        self.shared.check_running()?;
-        let mut turn = self.shared.naming.lock().await;
+        self.host.check_running()?;
+        let mut turn = self.host.naming.lock().await;
         match self.finish_drop(&mut turn).await {
             Err(error) if turn.is_some() => {
                 Err(IngestError::new(ErrorKind::Unavailable, format!("nothing has been done: {error}")))
@@ -50,12 +69,12 @@ impl Engine {
         }
     }
 
-    async fn create(&self, tenant: &TenantName, spec: TopicSpec) -> Result<Arc<TopicDef>> {
-        let shared = &self.shared;
-        let parts = &shared.core.parts;
+    async fn create(&self, tenant: &TenantName, spec: TopicSpec, lane: Option<LaneId>) -> Result<Arc<TopicDef>> {
+        let parts = &self.host.parts;
         let mut turn = self.turn().await?;
         let tenant_id = parts.topics.ensure_tenant(tenant).await?;
-        let wanted = spec.resolve(TopicId(parts.env.uuid()), tenant_id, LANE)?;
+        let lane = lane.unwrap_or_else(|| self.host.lane_for(tenant, &spec.name));
+        let wanted = spec.resolve(TopicId(parts.env.uuid()), tenant_id, lane)?;
         let validator = Validator::new(Arc::new(wanted.clone()), &*parts.checks)?;
         if let Some(there) = parts.topics.get(tenant, &wanted.name) {
             agree(&there, &wanted)?;
@@ -63,19 +82,22 @@ impl Engine {
             parts.topics.confirm(tenant, &there).await?;
             return Ok(there);
         }
+        // The name is taken only where its lane can be written to.
+        self.host.lane(lane)?.check_owner()?;
         let reserved = self.reserve(&mut turn, tenant, &wanted).await?;
         let shape = match reserved.id == wanted.id {
             true => Arc::clone(validator.shape()),
             false => Arc::clone(Validator::new(Arc::new(reserved), &*parts.checks)?.shape()),
         };
         let def = Arc::clone(shape.def());
-        shared.ask(|answer| Command::Create { tenant: tenant.clone(), shape, answer }).await?;
+        let lane = self.host.lane(def.lane)?;
+        lane.ask(|answer| Command::Create { tenant: tenant.clone(), shape, answer }).await?;
         let half_done = |error| half_done(&def, "made, but its table or its name's register is not", error);
         parts.tables.ensure(tenant, &def).await.map_err(half_done)?;
         parts.topics.publish(tenant, Arc::clone(&def));
         parts.topics.confirm(tenant, &def).await.map_err(half_done)?;
         self.followed(&def).await;
-        tracing::info!(topic = %def.name, id = %def.id, "topic created");
+        tracing::info!(topic = %def.name, id = %def.id, lane = %def.lane, "topic created");
         Ok(def)
     }
 
@@ -87,19 +109,18 @@ impl Engine {
         tenant: &TenantName,
         wanted: &TopicDef,
     ) -> Result<TopicDef> {
-        let topics = &self.shared.core.parts.topics;
+        let topics = &self.host.parts.topics;
         let reserved = topics.reserve(tenant, wanted.clone()).await?;
         if reserved.says_the_same_as(wanted) {
             return Ok(reserved);
         }
-        if reserved.lane == LANE {
-            let shape = Arc::new(Shape::new(Arc::new(reserved))?);
-            let def = Arc::clone(shape.def());
-            // Its record first, lest there be nothing to end: an owner that was fenced, and does not know what became of the topic since, must
-            // fail at the lane before it touches a register.
-            self.shared.ask(|answer| Command::Create { tenant: tenant.clone(), shape, answer }).await?;
-            self.end(turn, tenant, &def).await?;
-        }
+        let lane = self.host.lane(reserved.lane)?;
+        let shape = Arc::new(Shape::new(Arc::new(reserved))?);
+        let def = Arc::clone(shape.def());
+        // Its record first, lest there be nothing to end: an owner that was fenced, and does not know what became of the topic since, must
+        // fail at the lane before it touches a register.
+        lane.ask(|answer| Command::Create { tenant: tenant.clone(), shape, answer }).await?;
+        self.end(turn, tenant, &def).await?;
         let reserved = topics.reserve(tenant, wanted.clone()).await?;
         agree(&reserved, wanted)?;
         Ok(reserved)
@@ -107,8 +128,8 @@ impl Engine {
 
     /// Ends a topic, however far it has come: the lane's record first, then all that follows it.
     async fn end(&self, turn: &mut Option<HalfDropped>, tenant: &TenantName, def: &Arc<TopicDef>) -> Result<()> {
-        self.shared.ask(|answer| Command::Drop { topic: def.id, answer }).await?;
-        self.shared.core.parts.topics.retract(tenant, &def.id);
+        self.host.lane(def.lane)?.ask(|answer| Command::Drop { topic: def.id, answer }).await?;
+        self.host.parts.topics.retract(tenant, &def.id);
         *turn = Some(HalfDropped { tenant: tenant.clone(), def: Arc::clone(def) });
         self.finish_drop(turn).await
     }
@@ -117,7 +138,7 @@ impl Engine {
     /// can ask for the topic again by its name; what cannot be done at all is left to the next start.
     async fn finish_drop(&self, turn: &mut Option<HalfDropped>) -> Result<()> {
         let Some(HalfDropped { tenant, def }) = turn.take() else { return Ok(()) };
-        let parts = &self.shared.core.parts;
+        let parts = &self.host.parts;
         let finished = match parts.tables.drop_table(&tenant, &def).await {
             Ok(()) => parts.topics.release(&tenant, &def).await,
             failed => failed,
@@ -136,7 +157,8 @@ impl Engine {
 
     /// Tells the lane that it need not remember. If it cannot be told, the next start finds out by itself.
     async fn followed(&self, def: &TopicDef) {
-        if let Err(error) = self.shared.send(Command::Followed { topic: def.id }).await {
+        let Ok(lane) = self.host.lane(def.lane) else { return };
+        if let Err(error) = lane.send(Command::Followed { topic: def.id }).await {
             tracing::debug!(topic = %def.name, %error, "the lane could not be told that the topic's register follows");
         }
     }

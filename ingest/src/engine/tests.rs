@@ -71,8 +71,9 @@ async fn appender(engine: &Engine, on_error: OnError) -> Appender {
 }
 
 async fn append(engine: &Engine, amounts: std::ops::Range<i32>) -> Result<Receipt> {
-    let submitted = appender(engine, OnError::RejectBatch).await.submit(order_rows(amounts), Terms::default()).await?;
-    submitted.await
+    let options = AppendOptions { producer: Some("tests".into()), ..AppendOptions::default() };
+    let mut appender = engine.appender(&tenant(), &name("orders"), options).await?;
+    appender.submit(order_rows(amounts), Terms::default()).await?.await
 }
 
 /// Seq, time and amount of every event in the tail.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::heartbeat::Node;
 use super::{Position, root_path};
 use crate::error::{IngestError, Result};
 use crate::wal::LinkHash;
@@ -22,7 +23,13 @@ pub(crate) struct Root {
     pub(crate) epoch: Epoch,
     /// Drawn anew at each start of a process.
     pub(crate) owner: Uuid,
+    /// Where clients find the owner, if it told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<String>,
     pub(crate) state: State,
+    /// To whom the owner gave the lane when it closed it, if to anybody: others leave it to that one for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) heir: Option<Uuid>,
     /// Ascending. Sheds what lies wholly below the floor, but never its last.
     pub(crate) closed: Vec<Closed>,
     /// Where the log begins that is still needed.
@@ -50,6 +57,20 @@ pub(crate) enum State {
     Opening,
     /// It appends.
     Open,
+    /// It appends no more, and everything that it acknowledged is decided: whoever comes need not wait.
+    Closed,
+}
+
+/// On what condition a lane is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Whoever has it.
+    Any,
+    /// Only if the claimant has it already, in whatever epoch: its store was away.
+    Mine,
+    /// Only if this epoch is still the newest (0: nobody ever claimed it). Its owner fell silent, or gave the lane away: of all who saw that, one
+    /// goes on, and does not have the next one at its throat.
+    After(Epoch),
 }
 
 /// An epoch that has ended.
@@ -73,17 +94,26 @@ pub(crate) struct CheckpointRef {
 
 impl Root {
     /// What the next owner writes to claim the lane: ownership changes with it.
-    pub(crate) fn claimed(before: Option<&Self>, lane: LaneId, owner: Uuid, env: &Env) -> Self {
+    pub(crate) fn claimed(before: Option<&Self>, lane: LaneId, by: &Node, env: &Env) -> Self {
+        let (owner, address) = (by.id, by.address.clone());
         match before {
-            Some(root) => {
-                Self { epoch: root.epoch.next(), owner, state: State::Opening, nonce: env.uuid(), ..root.clone() }
-            }
+            Some(root) => Self {
+                epoch: root.epoch.next(),
+                owner,
+                address,
+                state: State::Opening,
+                heir: None,
+                nonce: env.uuid(),
+                ..root.clone()
+            },
             None => Self {
                 format: Format { reader: FORMAT_VERSION, writer: FORMAT_VERSION },
                 lane,
                 epoch: Epoch(1),
                 owner,
+                address,
                 state: State::Opening,
+                heir: None,
                 closed: Vec::new(),
                 floor: Position::START,
                 checkpoint: None,
@@ -121,20 +151,22 @@ pub(crate) struct RootRegister {
 }
 
 impl RootRegister {
-    /// Claims the lane for a new owner (P1.1): every earlier owner loses it here. With `only_mine`, only if `owner` has it already.
+    /// Claims the lane for a new owner (P1.1): every earlier owner loses it here.
     ///
-    /// Errors: `Fenced` if another has; `Unavailable` if others claim it over and over; `Corrupt`, `Invalid` for a document that this code cannot read.
-    pub(crate) async fn claim(store: Store, env: Env, lane: LaneId, owner: Uuid, only_mine: bool) -> Result<Self> {
+    /// Errors: `Fenced` if the condition does not hold; `Unavailable` if others claim it over and over; `Corrupt`, `Invalid` for a document that
+    /// this code cannot read.
+    pub(crate) async fn claim(store: Store, env: Env, lane: LaneId, by: &Node, claim: Claim) -> Result<Self> {
         const ATTEMPTS_MAX: usize = 32;
         for _ in 0..ATTEMPTS_MAX {
             let before = read(&store, lane).await?;
-            match &before {
-                Some((root, _)) if only_mine && root.owner != owner => return Err(fenced(lane, root.epoch)),
+            match (&before, claim) {
+                (Some((root, _)), Claim::Mine) if root.owner != by.id => return Err(fenced(lane, root.epoch)),
+                (Some((root, _)), Claim::After(epoch)) if root.epoch != epoch => return Err(fenced(lane, root.epoch)),
                 // A folder that is not mounted for the moment looks like a store in which nothing ever was.
-                None if only_mine => return Err(vanished(lane, ErrorKind::Unavailable)),
+                (None, Claim::Mine | Claim::After(Epoch(1..))) => return Err(vanished(lane, ErrorKind::Unavailable)),
                 _ => {}
             }
-            let claimed = Root::claimed(before.as_ref().map(|(root, _)| root), lane, owner, &env);
+            let claimed = Root::claimed(before.as_ref().map(|(root, _)| root), lane, by, &env);
             let expected = before.as_ref().map(|(_, tag)| tag);
             if let Swap::Won(tag) = store.swap_register(&root_path(lane), expected, encode(&claimed)).await? {
                 return Ok(Self { store, env, root: claimed, tag });
@@ -197,7 +229,7 @@ pub(crate) fn fenced(lane: LaneId, newer: Epoch) -> IngestError {
     IngestError::new(ErrorKind::Fenced, message)
 }
 
-fn vanished(lane: LaneId, kind: ErrorKind) -> IngestError {
+pub(crate) fn vanished(lane: LaneId, kind: ErrorKind) -> IngestError {
     IngestError::new(kind, format!("lane {lane}: its root register has vanished"))
 }
 

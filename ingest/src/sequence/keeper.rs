@@ -1,19 +1,30 @@
-//! Opens a lane and keeps it open: after the store was away it takes its own log over, as any new owner would.
+//! A lane in the hands of this process: as its owner, or standing by until it is.
+//!
+//! After the store was away an owner takes its own log over, as any new owner would. One that was fenced, or gave the lane away, stands by.
 
+use std::collections::BTreeSet;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use futures::{StreamExt, TryStreamExt, stream};
-use schemas::{ErrorKind, Seq, TopicId, Watermark};
+use schemas::envelope::column;
+use schemas::{Epoch, ErrorKind, Seq, TopicId, Watermark};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::lane::{Lane, Opened, not_appended};
-use super::{Command, Core};
+use super::lane::{Closing, Lane, Opened, not_appended};
+use super::standby::{Desk, stand_by};
+use super::{Command, Core, Then};
 use crate::engine::Ownership;
 use crate::error::{IngestError, Result};
 use crate::flush::{self, Flusher};
+use crate::lane::follower::Follower;
+use crate::lane::parked::{self, Parked};
 use crate::lane::replay::PlacedRows;
+use crate::lane::root::{Claim, Root, State};
 use crate::lane::state::{LaneState, TopicState};
 use crate::lane::takeover::{TakenOver, take_over};
 use crate::lane::trim::sweep;
@@ -26,18 +37,25 @@ const MOVED_MAX: usize = 256;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Takes the lane over (with `only_mine`, only if this process has it already) and rebuilds everything that its log says.
-pub(crate) async fn open(core: &Arc<Core>, only_mine: bool) -> Result<Kept> {
+/// Takes the lane over, if the claim's condition holds, and rebuilds everything that its log says.
+pub(crate) async fn open(core: &Arc<Core>, claim: Claim) -> Result<Kept> {
     let parts = &core.parts;
-    let TakenOver { register, at, replay } =
-        take_over(&parts.store, &parts.env, core.lane, core.owner, only_mine).await?;
+    let TakenOver { register, at, replay } = take_over(&parts.store, &parts.env, core.lane, &core.node, claim).await?;
+    core.board.held(core.lane, Some(register.root()));
     let mut state = replay.state;
+    core.forget_others(&state);
     finish_drops(core, &mut state).await?;
-    let ailing = open_tables(core, &mut state, &replay.rows).await?;
-    fill_tails(core, &state, replay.rows)?;
+    let parked: BTreeSet<String> = objects(&state).collect();
+    let mut ailing = open_tables(core, &mut state, &replay.rows).await?;
+    ailing.extend(fill_with_parked(core, &mut state, &ailing).await?);
+    ailing.extend(fill_tails(core, &state, replay.rows));
+    core.tails.forget_stops();
     for (topic, reason) in ailing {
         tracing::error!(%topic, error = %reason, "the topic takes no appends: its table needs an operator");
         core.tails.stop_topic(&topic, reason);
+        if state.parked.contains_key(&topic) {
+            core.tails.set_parked(&topic);
+        }
     }
     for topic in state.topics.values() {
         parts.topics.publish(&topic.tenant, Arc::clone(topic.shape().def()));
@@ -48,14 +66,15 @@ pub(crate) async fn open(core: &Arc<Core>, only_mine: bool) -> Result<Kept> {
         tables: parts.tables.clone(),
         env: parts.env.clone(),
         settings: parts.settings.clone(),
+        pace: core.pace.clone(),
         lane: core.lane,
         epoch: at.epoch,
         moved,
     });
     *core.flusher.lock() = Some(flusher);
-    let (store, root) = (parts.store.clone(), register.root().clone());
-    tokio::spawn(async move { sweep(&store, &root).await });
-    let opened = Opened { register, at, state, index: replay.index, moved: watermarks };
+    let (store, root, still_named) = (parts.store.clone(), register.root().clone(), parked.clone());
+    tokio::spawn(async move { sweep(&store, &root, &still_named).await });
+    let opened = Opened { register, at, state, index: replay.index, parked, moved: watermarks };
     Ok(Kept(Lane::new(Arc::clone(core), opened)))
 }
 
@@ -64,36 +83,50 @@ pub(crate) async fn open(core: &Arc<Core>, only_mine: bool) -> Result<Kept> {
 pub(crate) struct Kept(Lane);
 
 impl Kept {
-    /// What the owner says of itself.
+    /// What is said of it.
     pub(crate) fn ownership(&self, core: &Core) -> Ownership {
         Ownership::Open { lane: core.lane, epoch: self.0.epoch() }
     }
+}
 
-    /// Serves until closed, or stopped for good. While the lane is not open, commands are refused.
-    pub(crate) async fn run(
-        self,
-        core: Arc<Core>,
-        mut commands: mpsc::Receiver<Command>,
-        ownership: watch::Sender<Ownership>,
-    ) {
-        let Self(mut lane) = self;
-        let ownership = Voice(ownership);
+/// What this process is to a lane.
+#[derive(Debug)]
+pub(crate) enum Hand {
+    /// Its owner.
+    Owner(Kept),
+    /// Another is, or nobody. `None`: where the log stands is to be found out.
+    Standby(Option<Follower>),
+}
+
+impl Hand {
+    /// What is said of it.
+    pub(crate) fn ownership(&self, core: &Core) -> Ownership {
+        match self {
+            Self::Owner(kept) => kept.ownership(core),
+            Self::Standby(follower) => standing_by(core, follower.as_ref().map(Follower::root)),
+        }
+    }
+
+    /// Serves until told to end, or stopped for good. Nothing but an owner acts on commands that change anything.
+    pub(crate) async fn run(mut self, core: Arc<Core>, mut commands: mpsc::Receiver<Command>, voice: Voice) {
         loop {
-            let Err(reason) = lane.serve(&mut commands).await else { break };
-            drop(lane);
-            tracing::error!(lane = %core.lane, error = %reason, "the lane has stopped");
-            ownership.say(Ownership::Stopped(reason.clone()));
-            stop_flusher(&core).await;
-            match take_back(&core, reason, &mut commands).await {
-                Ok(Some(Self(taken))) => lane = taken,
+            voice.say(self.ownership(&core));
+            let next = match self {
+                Self::Owner(kept) => own(kept, &core, &mut commands, &voice).await,
+                Self::Standby(follower) => {
+                    Box::pin(stand_by(&core, follower, &mut commands, &voice)).await.map(|kept| kept.map(Self::Owner))
+                }
+            };
+            match next {
+                Ok(Some(hand)) => self = hand,
                 Ok(None) => break,
                 Err(reason) => {
-                    ownership.say(Ownership::Stopped(reason.clone()));
-                    refuse_all(&mut commands, &reason).await;
+                    tracing::error!(lane = %core.lane, error = %reason, "the lane has stopped for good");
+                    voice.say(Ownership::Stopped(reason.clone()));
+                    Desk::refusing(not_appended(&reason)).meanwhile(&mut commands, pending::<()>()).await;
                     break;
                 }
             }
-            ownership.say(Ownership::Open { lane: core.lane, epoch: lane.epoch() });
         }
         stop_flusher(&core).await;
         commands.close();
@@ -104,12 +137,82 @@ impl Kept {
     }
 }
 
+/// Owns the lane until told to close it or something ends that. `None` if the process ends. Errors: why nobody here can go on.
+async fn own(
+    Kept(mut lane): Kept,
+    core: &Arc<Core>,
+    commands: &mut mpsc::Receiver<Command>,
+    voice: &Voice,
+) -> Result<Option<Hand>> {
+    loop {
+        let reason = match lane.serve(commands).await {
+            Ok(closing) => return Ok(close(lane, closing, core).await),
+            Err(reason) => reason,
+        };
+        drop(lane);
+        tracing::error!(lane = %core.lane, error = %reason, "the lane has stopped");
+        let was_fenced = reason.kind() == ErrorKind::Fenced;
+        voice.say(if was_fenced { standing_by(core, None) } else { Ownership::Stopped(reason.clone()) });
+        stop_flusher(core).await;
+        match take_back(core, reason, commands).await {
+            Ok(Some(Kept(taken))) => lane = taken,
+            Ok(None) => return Ok(None),
+            Err(reason) if reason.kind() == ErrorKind::Fenced => return Ok(Some(Hand::Standby(None))),
+            Err(reason) => return Err(reason),
+        }
+        voice.say(Ownership::Open { lane: core.lane, epoch: lane.epoch() });
+    }
+}
+
+/// Says in the root that the lane is closed: whoever takes it over need not wait. All that was acknowledged is decided by now.
+async fn close(mut lane: Lane, closing: Closing, core: &Core) -> Option<Hand> {
+    stop_flusher(core).await;
+    let heir = match closing.then {
+        Then::End => None,
+        Then::StandBy { heir } => Some(heir),
+    };
+    if let Some(mut register) = lane.take_register() {
+        let said = register.change(|root| (root.state, root.heir) = (State::Closed, heir)).await;
+        match said {
+            Ok(()) => core.board.held(core.lane, Some(register.root())),
+            Err(error) => {
+                tracing::warn!(lane = %core.lane, %error, "the root could not be told that the lane is closed")
+            }
+        }
+    }
+    drop(lane);
+    if let Some(answer) = closing.answer {
+        drop(answer.send(Ok(())));
+    }
+    heir.map(|_| Hand::Standby(None))
+}
+
+/// What is said of a lane that another owns.
+pub(super) fn standing_by(core: &Core, root: Option<&Root>) -> Ownership {
+    let is_vacant = root.is_some_and(|root| root.state == State::Closed || root.owner == core.node.id);
+    let owner = root.filter(|_| !is_vacant).and_then(|root| root.address.clone());
+    Ownership::Standby { lane: core.lane, epoch: root.map_or(Epoch(0), |root| root.epoch), owner, is_vacant }
+}
+
 /// What the lane's task says of its ownership, also when it panics: else the server would seem open for ever, and take nothing.
-struct Voice(watch::Sender<Ownership>);
+#[derive(Debug)]
+pub(crate) struct Voice {
+    /// Of this lane.
+    pub(crate) ownership: watch::Sender<Ownership>,
+    /// Changes with any lane's.
+    pub(crate) changes: watch::Sender<u64>,
+}
 
 impl Voice {
-    fn say(&self, ownership: Ownership) {
-        self.0.send_replace(ownership);
+    pub(super) fn say(&self, next: Ownership) {
+        let has_changed = self.ownership.send_if_modified(|said| {
+            let has_changed = *said != next;
+            *said = next;
+            has_changed
+        });
+        if has_changed {
+            self.changes.send_modify(|changes| *changes += 1);
+        }
     }
 }
 
@@ -129,7 +232,7 @@ async fn stop_flusher(core: &Core) {
     }
 }
 
-/// Opens the lane again, as often as it takes. `None` if told to close meanwhile. Errors: why it never will.
+/// Opens the lane again, as often as it takes. `None` if told to end meanwhile. Errors: why it never will.
 async fn take_back(
     core: &Arc<Core>,
     mut reason: IngestError,
@@ -137,11 +240,12 @@ async fn take_back(
 ) -> Result<Option<Kept>> {
     let mut pause = PAUSE_MIN;
     while reason.kind().is_retryable() {
-        if refuse_until(sleep(pause), commands, &reason).await.is_none() {
+        let mut desk = Desk::refusing(not_appended(&reason));
+        if desk.meanwhile(commands, sleep(pause)).await.is_none() {
             return Ok(None);
         }
         pause = PAUSE_MAX.min(2 * pause);
-        match refuse_until(Box::pin(open(core, true)), commands, &reason).await {
+        match desk.meanwhile(commands, Box::pin(open(core, Claim::Mine))).await {
             None => return Ok(None),
             Some(Ok(kept)) => return Ok(Some(kept)),
             Some(Err(error)) => reason = error,
@@ -149,33 +253,6 @@ async fn take_back(
         tracing::warn!(lane = %core.lane, error = %reason, "the lane could not be taken back yet");
     }
     Err(reason)
-}
-
-/// Refuses what comes until `work` is done. `None` if told to close before that.
-async fn refuse_until<T>(
-    work: impl Future<Output = T>,
-    commands: &mut mpsc::Receiver<Command>,
-    reason: &IngestError,
-) -> Option<T> {
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return Some(done),
-            command = commands.recv() => match command {
-                None => return None,
-                Some(Command::Close { answer }) => {
-                    drop(answer.send(Ok(())));
-                    return None;
-                }
-                Some(command) => command.refuse(&not_appended(reason)),
-            },
-        }
-    }
-}
-
-async fn refuse_all(commands: &mut mpsc::Receiver<Command>, reason: &IngestError) {
-    refuse_until(std::future::pending::<()>(), commands, reason).await;
 }
 
 /// Does what was left undone after the record of a drop. First of all, since the name may be another topic's by now.
@@ -208,15 +285,21 @@ async fn open_tables(core: &Core, state: &mut LaneState, rows: &[PlacedRows]) ->
     let mut ailing = Vec::new();
     for (id, table) in opened {
         let topic = &state.topics[&id];
-        let oldest = || rows.iter().find(|placed| placed.topic == id).map_or(topic.next_seq, |placed| placed.first_seq);
+        let in_log = rows.iter().find(|placed| placed.topic == id).map_or(topic.next_seq, |placed| placed.first_seq);
+        let oldest = state.parked.get(&id).map_or(in_log, |parked| parked.from.min(in_log));
         let start = match table {
-            Ok(Watermark(start)) => start,
+            Ok(Watermark(start)) if start >= oldest => start,
+            Ok(watermark) => {
+                ailing.push((id, lost(topic, watermark, oldest)));
+                oldest
+            }
             Err(reason) => {
                 ailing.push((id, reason));
-                oldest()
+                oldest
             }
         };
-        core.tails.add_topic(Arc::clone(topic.shape().def()), start);
+        core.tails.begin_at(topic.shape().def(), start);
+        core.tails.trim(&id, Watermark(start));
     }
     Ok(ailing)
 }
@@ -254,9 +337,63 @@ async fn open_table(core: &Core, id: TopicId, topic: &mut TopicState) -> Result<
     Ok((id, Ok(watermark)))
 }
 
-/// Makes decided rows visible that are not yet: all that are not in a table, or, if the lane is taken back, those that were in flight.
-fn fill_tails(core: &Core, state: &LaneState, rows: Vec<PlacedRows>) -> Result<()> {
+/// The table ends before what is left of the log.
+fn lost(topic: &TopicState, watermark: Watermark, oldest: Seq) -> IngestError {
+    let name = &topic.shape().def().name;
+    let message = format!(
+        "topic {name}: its table ends before seq {watermark}, and the oldest event outside of it has seq {oldest}: the table was rolled back or made anew by others"
+    );
+    IngestError::new(ErrorKind::Conflict, message)
+}
+
+fn objects(state: &LaneState) -> impl Iterator<Item = String> {
+    state.parked.values().flat_map(|parked| &parked.objects).map(|object| object.name.clone())
+}
+
+/// Makes parked rows visible, which come before what the log has. A topic whose parked rows are all in its table by now is parked no more; the others, which
+/// are returned with the reason, go on taking no appends. Errors: those of the store.
+async fn fill_with_parked(
+    core: &Core,
+    state: &mut LaneState,
+    ailing: &[(TopicId, IngestError)],
+) -> Result<Vec<(TopicId, IngestError)>> {
+    let ails = |id: &TopicId| ailing.iter().any(|(ailing, _)| ailing == id);
+    let topics = &state.topics;
+    state.parked.retain(|id, parked| topics.get(id).is_some_and(|topic| ails(id) || topic.watermark.0 < parked.to));
+    let mut reasons = Vec::new();
+    for (id, parked) in &state.parked {
+        let reason = match fill_topic(core, *id, parked).await {
+            Ok(()) if ails(id) => continue,
+            Ok(()) => IngestError::new(ErrorKind::Conflict, parked.reason.clone()),
+            Err(error) if error.kind().is_retryable() => return Err(error),
+            Err(error) => error,
+        };
+        reasons.push((*id, reason));
+    }
+    Ok(reasons)
+}
+
+pub(crate) async fn fill_topic(core: &Core, topic: TopicId, parked: &Parked) -> Result<()> {
     let tail = core.tails.as_tail();
+    for object in &parked.objects {
+        let end = tail.snapshot(&topic).map_or(object.to, |held| held.end);
+        if object.to <= end {
+            continue;
+        }
+        for batch in parked::read(&core.parts.store, core.lane, topic, object).await? {
+            let seqs = batch.column(column::SEQ).as_primitive::<Int64Type>();
+            let known = seqs.values().partition_point(|seq| *seq < end.0);
+            core.tails.push(&topic, batch.slice(known, batch.num_rows() - known), None);
+        }
+    }
+    Ok(())
+}
+
+/// Makes decided rows visible that are not yet: all that are not in a table, or, if the lane is taken back, those that were in flight. Returns the topics of
+/// which some are missing before others: those stop.
+fn fill_tails(core: &Core, state: &LaneState, rows: Vec<PlacedRows>) -> Vec<(TopicId, IngestError)> {
+    let tail = core.tails.as_tail();
+    let mut ailing: Vec<(TopicId, IngestError)> = Vec::new();
     for placed in rows.into_iter().filter(|placed| state.topics.contains_key(&placed.topic)) {
         let PlacedRows { topic, first_seq, time_micros, rows } = placed;
         let Some(end) = tail.snapshot(&topic).map(|held| held.end) else { continue };
@@ -265,14 +402,17 @@ fn fill_tails(core: &Core, state: &LaneState, rows: Vec<PlacedRows>) -> Result<(
             continue;
         }
         if first_seq > end {
-            let message = format!("topic {topic}: expected the log to go on at seq {end}, found {first_seq}");
-            return Err(IngestError::new(ErrorKind::Corrupt, message));
+            if ailing.iter().all(|(known, _)| *known != topic) {
+                let message = format!("topic {topic}: expected the log to go on at seq {end}, found {first_seq}");
+                ailing.push((topic, IngestError::new(ErrorKind::Corrupt, message)));
+            }
+            continue;
         }
         let (held, missing) = ((end.0 - first_seq.0) as usize, (after.0 - end.0) as usize);
         core.tails.push(&topic, rows.seal(first_seq, time_micros).slice(held, missing), None);
     }
     debug_assert!(state.topics.keys().all(|topic| tail.snapshot(topic).is_some_and(|held| held.end >= Seq::FIRST)));
-    Ok(())
+    ailing
 }
 
 #[cfg(test)]
@@ -282,13 +422,13 @@ mod tests {
     #[tokio::test]
     async fn a_lane_whose_task_panics_says_that_it_has_stopped() {
         let open = Ownership::Open { lane: schemas::LaneId(0), epoch: schemas::Epoch(1) };
-        let (sender, mut ownership) = watch::channel(open);
+        let (ownership, mut heard) = watch::channel(open);
         let task = tokio::spawn(async move {
-            let _voice = Voice(sender);
+            let _voice = Voice { ownership, changes: watch::Sender::new(0) };
             panic!("as a defect would");
         });
         assert!(task.await.unwrap_err().is_panic());
-        let said = ownership.borrow_and_update().clone();
+        let said = heard.borrow_and_update().clone();
         assert!(matches!(said, Ownership::Stopped(error) if error.kind() == ErrorKind::Internal));
     }
 }

@@ -27,12 +27,16 @@ impl Log {
     }
 
     async fn take_over(&self) -> Result<TakenOver> {
-        take_over(&self.store, &self.env, LANE, self.env.uuid(), false).await
+        take_over(&self.store, &self.env, LANE, &self.node(), Claim::Any).await
+    }
+
+    fn node(&self) -> Node {
+        Node { id: self.env.uuid(), address: None }
     }
 
     /// A claim whose owner dies before it has sealed anything.
     async fn claim(&self) {
-        RootRegister::claim(self.store.clone(), self.env.clone(), LANE, self.env.uuid(), false).await.unwrap();
+        RootRegister::claim(self.store.clone(), self.env.clone(), LANE, &self.node(), Claim::Any).await.unwrap();
     }
 
     /// A segment that creates topic `number`. Returns the place after it.
@@ -166,11 +170,11 @@ async fn a_missing_segment_below_a_seal_is_not_passed_over() {
 #[tokio::test]
 async fn a_lane_that_another_holds_is_not_taken_back() {
     let log = Log::new().await;
-    let owner = log.env.uuid();
-    take_over(&log.store, &log.env, LANE, owner, false).await.unwrap();
-    take_over(&log.store, &log.env, LANE, owner, true).await.unwrap();
+    let owner = log.node();
+    take_over(&log.store, &log.env, LANE, &owner, Claim::Any).await.unwrap();
+    take_over(&log.store, &log.env, LANE, &owner, Claim::Mine).await.unwrap();
     log.take_over().await.unwrap();
-    let error = take_over(&log.store, &log.env, LANE, owner, true).await.unwrap_err();
+    let error = take_over(&log.store, &log.env, LANE, &owner, Claim::Mine).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
 }
 
