@@ -69,7 +69,9 @@ fn add_dense(state: &mut Xxh3, column: &ArrayRef) -> Result<(), ArrowError> {
         DataType::LargeUtf8 => {
             add_texts(state, column.as_string::<i64>().offsets(), column.as_string::<i64>().value_data())
         }
-        DataType::Binary => add_texts(state, column.as_binary::<i32>().offsets(), column.as_binary::<i32>().value_data()),
+        DataType::Binary => {
+            add_texts(state, column.as_binary::<i32>().offsets(), column.as_binary::<i32>().value_data())
+        }
         DataType::LargeBinary => {
             add_texts(state, column.as_binary::<i64>().offsets(), column.as_binary::<i64>().value_data())
         }
@@ -195,7 +197,8 @@ mod tests {
     #[test]
     fn a_dictionary_is_what_it_stands_for() {
         let one = DictionaryArray::<Int32Type>::new(vec![0, 1, 0].into(), Arc::new(StringArray::from(vec!["a", "b"])));
-        let other = DictionaryArray::<Int32Type>::new(vec![1, 0, 1].into(), Arc::new(StringArray::from(vec!["b", "a"])));
+        let other =
+            DictionaryArray::<Int32Type>::new(vec![1, 0, 1].into(), Arc::new(StringArray::from(vec!["b", "a"])));
         assert_eq!(of(Arc::new(one)), of(Arc::new(other)));
     }
 

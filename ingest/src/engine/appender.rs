@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use futures::future::Either;
 use catalog::view::Tail;
+use futures::future::Either;
 use schemas::{ErrorKind, TenantName, TopicName};
 use tokio::sync::oneshot;
 

@@ -55,7 +55,9 @@ impl Sent {
                 let (name, epoch, content) = (Arc::clone(name), *epoch, content::hash(&batch, policy)?);
                 Some(Numbered { name, epoch, seq, content })
             }
-            (Some(_), None) => return Err(invalid("expected a producer_seq with each batch of a producer with an epoch")),
+            (Some(_), None) => {
+                return Err(invalid("expected a producer_seq with each batch of a producer with an epoch"));
+            }
             (None, Some(_)) => return Err(invalid("a batch has a producer_seq, but its stream has no producer epoch")),
         };
         Ok(Self { batch, expected, numbered, terms })
@@ -64,7 +66,12 @@ impl Sent {
     /// What it rests on if some of it is appended: `good` are its rows but for the `refused`. `None`: on nothing.
     ///
     /// Errors: `Invalid` for conditions that cannot be meant.
-    pub(super) fn basis(self, shape: &Arc<Shape>, good: Option<&ValidRows>, refused: &[Refusal]) -> Result<Option<Box<Basis>>> {
+    pub(super) fn basis(
+        self,
+        shape: &Arc<Shape>,
+        good: Option<&ValidRows>,
+        refused: &[Refusal],
+    ) -> Result<Option<Box<Basis>>> {
         let Terms { conditions, fence, .. } = self.terms;
         if self.numbered.is_none() && self.expected.is_none() && conditions.is_empty() && fence.is_none() {
             return Ok(None);
@@ -79,7 +86,12 @@ impl Sent {
 
     /// What it rests on if all of it is refused: nobody but its producer's next batch asks for it.
     pub(super) fn basis_of_refused(self, shape: &Arc<Shape>) -> Option<Box<Basis>> {
-        let basis = |numbered| Basis { shape: Arc::clone(shape), numbered: Some(numbered), fence: None, tests: Tests::default() };
+        let basis = |numbered| Basis {
+            shape: Arc::clone(shape),
+            numbered: Some(numbered),
+            fence: None,
+            tests: Tests::default(),
+        };
         self.numbered.map(basis).map(Box::new)
     }
 }

@@ -90,8 +90,7 @@ fn too_low(fence: &Fence, token: u64) -> IngestError {
         "nothing was appended: the fence of {whose} has token {token}, {} was presented: a later writer has taken over",
         fence.token
     );
-    IngestError::new(ErrorKind::Conflict, message)
-        .with_detail(Detail::FenceFailed { fence: fence.clone(), token })
+    IngestError::new(ErrorKind::Conflict, message).with_detail(Detail::FenceFailed { fence: fence.clone(), token })
 }
 
 /// The frame that sets a fence: its payload is the token (8 bytes, little endian), 1 if there is a key prefix and 0 if not, and the prefix.

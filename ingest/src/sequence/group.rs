@@ -139,7 +139,14 @@ impl Group {
     }
 
     /// Writes down what a producer's batch is answered.
-    fn remember(&mut self, head: &mut LaneState, shape: &Shape, numbered: Numbered, receipt: &Receipt, now_micros: i64) {
+    fn remember(
+        &mut self,
+        head: &mut LaneState,
+        shape: &Shape,
+        numbered: Numbered,
+        receipt: &Receipt,
+        now_micros: i64,
+    ) {
         let Numbered { name, epoch, seq, content } = numbered;
         let count = |rows: u64| u32::try_from(rows).expect("a batch has at most limits::BATCH_ROWS_MAX rows");
         let answer = Answered {

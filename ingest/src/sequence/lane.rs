@@ -198,7 +198,7 @@ impl Lane {
 
     /// Room for another command: a full group waits for a put to end, and everybody else with it.
     fn has_room(&self) -> bool {
-        self.closing.is_none() && self.group.bytes < self.core.group_bytes()
+        self.closing.is_none() && self.group.bytes < self.core.group_bytes() && self.verdicts.has_room()
     }
 
     /// Takes a command, and whatever else is waiting, so that it rides in the same segment.

@@ -16,6 +16,8 @@ use crate::engine::{ProducerEpoch, Receipt};
 use crate::error::{IngestError, Result};
 use crate::lane::root::{fenced, read};
 
+/// Verdicts that may wait for a look at the root while one is under way.
+const WAITING_MAX: usize = 4_096;
 /// How long a look at the root that failed waits before the next.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -82,6 +84,11 @@ impl Verdicts {
     /// What it rests on is decided.
     pub(super) fn push(&mut self, verdict: Verdict) {
         self.waiting.push(verdict);
+    }
+
+    /// Room for more: else nothing is taken until a look at the root has ended.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < WAITING_MAX
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -129,7 +129,11 @@ async fn a_condition_is_tested_against_what_is_in_flight_in_the_tail_and_in_the_
     let (site, engine) = site_with_topic().await;
     // Event n has the key o-n.
     assert_eq!(append_if(&engine, 1..2, vec![expect(key("o-1"), 0)]).await.unwrap().first_seq, Some(Seq(1)));
-    assert_eq!(last_seq(append_if(&engine, 2..3, vec![expect(key("o-1"), 0)]).await), 1, "a key that it does not write");
+    assert_eq!(
+        last_seq(append_if(&engine, 2..3, vec![expect(key("o-1"), 0)]).await),
+        1,
+        "a key that it does not write"
+    );
     append_if(&engine, 2..3, vec![expect(key("o-1"), 1), expect(Matching::Topic, 1)]).await.unwrap();
     let europe = || Matching::Pattern("orders/r2".parse().unwrap());
     assert_eq!(last_seq(append_if(&engine, 3..4, vec![expect(europe(), 1)]).await), 2);

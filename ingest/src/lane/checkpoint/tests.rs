@@ -1,8 +1,8 @@
 use catalog::storage::StoreConfig;
 use schemas::{Epoch, Seq, Slot};
 
-use super::super::producers::{Act, Answered, ProducerRecord};
 use super::super::parked;
+use super::super::producers::{Act, Answered, ProducerRecord};
 use super::super::state::Effect;
 use super::*;
 use crate::engine::Fence;

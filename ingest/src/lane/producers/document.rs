@@ -68,8 +68,7 @@ impl From<&Producers> for ProducersDocument {
 impl TryFrom<ProducersDocument> for Producers {
     type Error = String;
     fn try_from(document: ProducersDocument) -> Result<Self, String> {
-        let mut producers =
-            Self { epochs: document.epochs, newest_micros: document.newest_micros, ..Self::default() };
+        let mut producers = Self { epochs: document.epochs, newest_micros: document.newest_micros, ..Self::default() };
         for producer in document.producers {
             let ProducerDocument { topic, name, epoch, next, used_micros, answers } = producer;
             let answers = answers.into_iter().map(answered).collect::<Result<_, _>>()?;

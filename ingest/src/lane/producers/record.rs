@@ -138,10 +138,7 @@ mod tests {
         let act = Act::Answered { seq: 7, answer };
         let frame = ProducerRecord { name: "loader".into(), epoch: 5, time_micros: 11, act }.frame(ids().0, ids().1);
         let hex: String = frame.payload.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(
-            hex,
-            "0305000000000000000700000000000000000102030405060708090a0b0c0d0e0f020000006c6f61646572"
-        );
+        assert_eq!(hex, "0305000000000000000700000000000000000102030405060708090a0b0c0d0e0f020000006c6f61646572");
         assert_eq!((frame.schema_version, frame.count, frame.first_seq, frame.time_micros), (1, 3, Seq(9), 11));
     }
 }

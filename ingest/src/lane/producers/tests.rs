@@ -137,11 +137,21 @@ fn a_topic_that_ends_takes_its_producers_with_it() {
 /// What can happen to a lane with producers.
 #[derive(Clone, Debug)]
 enum Step {
-    Issue { name: u8, resumes: bool },
+    Issue {
+        name: u8,
+        resumes: bool,
+    },
     /// Sends a batch `back` behind the next one (or a gap, if negative) under the newest epoch that the producer has had, or the one before.
-    Send { name: u8, back: i64, other_content: bool, old_epoch: bool },
+    Send {
+        name: u8,
+        back: i64,
+        other_content: bool,
+        old_epoch: bool,
+    },
     Restart,
-    Wait { seconds: u64 },
+    Wait {
+        seconds: u64,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {

@@ -119,6 +119,7 @@ async fn the_table_is_asked_only_for_what_may_lie_in_it() {
         (key("o-9"), 0, 1),
         (Matching::Topic, 0, 0),
         (pattern("orders/>"), 0, 0),
+        (key("o-1"), i64::MAX, 0),
     ] {
         assert_eq!(ask(&[condition(of.clone(), expected)], &world, &world).await.1, questions, "{of:?} {expected}");
     }
