@@ -20,7 +20,7 @@ use crate::report::{Durations, Report};
 const KEYS: u64 = 100_000;
 const BATCH_ROWS: usize = 200;
 /// Batches offered a second, whatever the number of topics.
-const BATCHES_PER_SECOND: u64 = 250;
+const BATCHES_PER_SECOND: u64 = 100;
 const LOAD: Duration = Duration::from_secs(20);
 /// Appends under way at once.
 const AT_ONCE: usize = 64;

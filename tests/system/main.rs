@@ -13,4 +13,5 @@ mod notebook;
 mod replay;
 mod stores;
 mod subscription;
+mod torture;
 mod verify;

@@ -35,7 +35,7 @@ fn about(path: &Path) -> &'static str {
     let mut parts = path.as_ref().split('/');
     match (parts.next(), parts.nth(1)) {
         (Some("lanes"), Some("w")) => "log",
-        (Some("lanes"), _) => "lane",
+        (Some("lanes" | "nodes"), _) => "lane",
         (Some("tenants" | "firn.json"), _) => "register",
         (Some("warehouse"), _) => "table",
         _ => "other",

@@ -17,8 +17,8 @@ pub(crate) struct Cluster {
     pub(crate) struck: BTreeMap<Option<Step>, usize>,
     /// What take-overs read, and how long they took.
     pub(crate) recoveries: Vec<Recovery>,
-    /// Processes that ended without being told to.
-    pub(crate) ended_by_themselves: usize,
+    /// Last words of processes that ended without being told to.
+    pub(crate) last_words: Vec<String>,
 }
 
 /// One life of one process, and where it listens.
@@ -67,7 +67,7 @@ impl Cluster {
             doors: Doors(Arc::new(Mutex::new(doors))),
             struck: BTreeMap::new(),
             recoveries: Vec::new(),
-            ended_by_themselves: 0,
+            last_words: Vec::new(),
         }
     }
 
@@ -105,8 +105,9 @@ impl Cluster {
     pub(crate) fn revive(&mut self) {
         for place in 0..self.places() {
             if self.processes[place].is_over().unwrap() {
-                self.ended_by_themselves += 1;
-                self.recoveries.extend(Recovery::all(&self.processes[place].said()));
+                let said = self.processes[place].said();
+                self.last_words.push(said.last().cloned().unwrap_or_default());
+                self.recoveries.extend(Recovery::all(&said));
                 self.restart(place);
             }
         }

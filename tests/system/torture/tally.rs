@@ -41,8 +41,14 @@ impl Tally {
         println!("{name}: {duplicates} batches had been appended before their answer was lost, and were recognised");
         println!(
             "{name}: {} SIGKILL, {} SIGSTOP ({} of them saw another take over); {} processes ended by themselves",
-            self.kills, self.stops, self.taken_over_while_stopped, cluster.ended_by_themselves
+            self.kills,
+            self.stops,
+            self.taken_over_while_stopped,
+            cluster.last_words.len()
         );
+        for words in &cluster.last_words {
+            println!("{name}: one ended by itself: {words}");
+        }
         for (step, times) in &cluster.struck {
             match step {
                 Some(step) => println!("{name}: {times} kills struck inside a {step}"),

@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use serde_json::Value;
 use tests::client::Client;
 use tests::judge;
 use tests::process::{Launch, firn};
@@ -9,14 +10,15 @@ use tests::rows;
 use tokio::process::Command;
 
 use super::cluster::Cluster;
-use super::{ALIVE_AGAIN, Done};
+use super::{ALIVE_AGAIN, Done, owner};
 use crate::crash::ledger::TOPIC;
 
 /// Asks the owner before and after everything has moved into the table, each other process, each subscriber, and PyIceberg.
-pub(crate) async fn check(client: &Client, cluster: &Cluster, done: &Done, properties: &[String]) {
+pub(crate) async fn check(cluster: &mut Cluster, done: &Done, properties: &[String]) {
     let last = done.ledger.acknowledged();
+    let client = &owner(cluster, async |client| client.action("health", &Value::Null).await.is_ok_and(is_owner)).await;
     done.ledger.check(client).await;
-    client.flush(TOPIC).await.unwrap();
+    let client = &owner(cluster, async |client| client.flush(TOPIC).await.is_ok()).await;
     done.ledger.check(client).await;
     let count = format!("select count(*) from {TOPIC}");
     assert_eq!(client.number(&count).await.unwrap(), last, "nothing is there but what was acknowledged");
@@ -41,6 +43,10 @@ pub(crate) async fn check(client: &Client, cluster: &Cluster, done: &Done, prope
         tokio::time::timeout(ALIVE_AGAIN, all).await.unwrap_or_else(|_| panic!("{door:?} sees all {last} events"));
     }
     pyiceberg(client, last, &events, properties).await;
+}
+
+fn is_owner(health: Value) -> bool {
+    health["role"] == "owner"
 }
 
 /// Another engine finds the same in the table alone.
