@@ -1,13 +1,14 @@
-//! Time and randomness: they come in here, so that a test can hold them.
+//! Time, randomness and threads: they come in here, so that a test can hold them.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::RngCore;
+use tokio::task::JoinError;
 use uuid::Uuid;
 
-/// Where a process gets its time and its randomness from. Cheap to clone.
+/// Where a process gets its time, its randomness and its threads from. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Env {
     source: Arc<dyn Source>,
@@ -19,6 +20,10 @@ pub trait Source: Debug + Send + Sync {
     fn now_micros(&self) -> i64;
     /// 16 bytes that no other call anywhere returns.
     fn random(&self) -> [u8; 16];
+    /// True if work that computes for long runs in the caller's own task: a simulation, whose order of events no thread may disturb.
+    fn computes_inline(&self) -> bool {
+        false
+    }
 }
 
 /// The machine's own clock and randomness.
@@ -58,6 +63,14 @@ impl Env {
     /// A nonce for a register revision, a segment, an attempt at a commit.
     pub fn nonce(&self) -> [u8; 16] {
         self.source.random()
+    }
+
+    /// Work that computes for long, on a thread where it holds no other task up. Errors: it panicked.
+    pub async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+        if self.source.computes_inline() {
+            return Ok(work());
+        }
+        tokio::task::spawn_blocking(work).await
     }
 
     /// A new identity (a UUID of version 4).

@@ -22,6 +22,7 @@ mod text;
 pub mod check;
 pub mod topic;
 
+pub mod planted;
 
 pub use error::{ErrorKind, SchemaError};
 pub use ids::{Epoch, LaneId, Seq, Shard, ShardSeqs, Slot, TenantId, TenantName, TopicId, TopicName, Watermark};

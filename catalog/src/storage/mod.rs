@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::ObjectStore;
+use object_store::client::HttpConnector;
 use object_store::path::Path;
 use schemas::ErrorKind;
 use serde::{Deserialize, Serialize};
@@ -31,11 +32,11 @@ use crate::error::{CatalogError, Result};
 use local::LocalFolder;
 use location::{Address, Location};
 use metrics::Counted;
-use register::{ObjectRegisters, Registers};
 pub use read_only::Meter;
 use read_only::ReadOnly;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use register::fuzz_register;
+use register::{ObjectRegisters, Registers};
 
 /// Where a store lies and how to reach it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,7 +122,7 @@ impl Store {
         let store = match Address::parse(&config.url)? {
             Address::Folder(folder) => Self::open_folder(folder, deadline, env).await?,
             Address::S3 { bucket, prefix } => {
-                let objects = Arc::new(s3::connect(&bucket, &prefix, &config.options)?);
+                let objects = Arc::new(s3::connect(&bucket, &prefix, &config.options, None)?);
                 Self::over(objects, Location::s3(&bucket, &prefix), deadline, env)
             }
         };
@@ -129,7 +130,6 @@ impl Store {
         Ok(store)
     }
 
-    async fn open_folder(folder: std::path::PathBuf, deadline: Duration, env: Env) -> Result<Self> {
     /// Opens an S3 store whose client, its retries included, reaches the server by `connector` instead of a socket: for simulated networks.
     ///
     /// Errors: `Invalid` for another kind of URL; otherwise as for [`Self::open`].
@@ -169,6 +169,7 @@ impl Store {
         Ok(store)
     }
 
+    async fn open_folder(folder: std::path::PathBuf, deadline: Duration, env: Env) -> Result<Self> {
         let unavailable = |error: std::io::Error| {
             let message = format!("folder {}: cannot be opened as a store", folder.display());
             CatalogError::new(ErrorKind::Unavailable, message).caused_by(error)

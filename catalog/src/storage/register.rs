@@ -47,12 +47,22 @@ pub(super) struct Held {
     pub(super) tag: RevisionTag,
 }
 
+/// Reads of a register before what is found there is called corrupt: a bit that flips on the way is not one that has flipped.
+const READS_MAX: u32 = 3;
+
 /// Reads the newest revision.
 pub(super) async fn read(registers: &dyn Registers, path: &Path) -> Result<Option<Revision>> {
-    let held = registers.newest(path).await.map_err(|error| unreadable(&name(path), error))?;
-    let Some(held) = held else { return Ok(None) };
-    let (_, content) = decode(path, &held.document)?;
-    Ok(Some(Revision { content, tag: held.tag }))
+    let mut reads = 1;
+    loop {
+        let held = registers.newest(path).await.map_err(|error| unreadable(&name(path), error))?;
+        let Some(held) = held else { return Ok(None) };
+        match decode(path, &held.document) {
+            Ok((_, content)) => return Ok(Some(Revision { content, tag: held.tag })),
+            Err(error) if reads == READS_MAX => return Err(error),
+            Err(error) => tracing::warn!(%error, "it is read again"),
+        }
+        reads += 1;
+    }
 }
 
 /// Swaps `expected` for `content`, until the answer is definite.
@@ -70,14 +80,22 @@ pub(super) async fn swap(
         CatalogError::new(ErrorKind::Invalid, message).caused_by(error)
     })?;
     let mut pace = Pace::new(env, limit, name(path));
+    let mut misreads = 0;
     loop {
         if let Ok(tag) = pace.attempt(registers.put_next(path, expected, document.clone())).await? {
             return Ok(Swap::Won(tag));
         }
         if let Some(held) = pace.look(registers.newest(path)).await {
-            match held {
-                Some(held) if decode(path, &held.document)?.0 == nonce => return Ok(Swap::Won(held.tag)),
-                held if held.as_ref().map(|held| &held.tag) != expected => return Ok(Swap::Lost),
+            match held.map(|held| (decode(path, &held.document), held.tag)) {
+                Some((Ok((found, _)), tag)) if found == nonce => return Ok(Swap::Won(tag)),
+                // Whose it is cannot be told: this caller's perhaps.
+                Some((Err(error), _)) => {
+                    misreads += 1;
+                    if misreads == READS_MAX {
+                        return Err(error);
+                    }
+                }
+                held if held.as_ref().map(|(_, tag)| tag) != expected => return Ok(Swap::Lost),
                 _ => {}
             }
         }

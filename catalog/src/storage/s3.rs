@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::client::{ClientOptions, HttpClient, HttpConnector};
 use object_store::path::Path;
 use object_store::{BackoffConfig, RetryConfig};
 use schemas::ErrorKind;
@@ -15,11 +17,19 @@ use crate::error::{CatalogError, Result};
 /// A client for a prefix of a bucket, set up from the usual `AWS_*` variables and `options` over them. Sends nothing yet.
 ///
 /// Any endpoint will do, one without TLS too; requests name the bucket in their path unless `virtual_hosted_style_request` says otherwise,
-/// and end after 30 seconds (5 for the connection) unless `timeout` and `connect_timeout` do.
+/// and end after 30 seconds (5 for the connection) unless `timeout` and `connect_timeout` do. They go over `connector`, if there is one.
 ///
 /// Errors: `Invalid` for an option that is unknown or does not parse.
-pub(super) fn connect(bucket: &str, prefix: &Path, options: &BTreeMap<String, String>) -> Result<Rooted<AmazonS3>> {
+pub(super) fn connect(
+    bucket: &str,
+    prefix: &Path,
+    options: &BTreeMap<String, String>,
+    connector: Option<Arc<dyn HttpConnector>>,
+) -> Result<Rooted<AmazonS3>> {
     let mut builder = AmazonS3Builder::from_env();
+    if let Some(connector) = connector {
+        builder = builder.with_http_connector(Shared(connector));
+    }
     for (key, value) in options {
         let known = AmazonS3ConfigKey::from_str(&key.to_ascii_lowercase()).map_err(|error| invalid(bucket, error))?;
         builder = builder.with_config(known, value);
@@ -42,6 +52,16 @@ fn retry() -> RetryConfig {
     let backoff =
         BackoffConfig { init_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(2), base: 2.0 };
     RetryConfig { backoff, max_retries: 10, retry_timeout: Duration::from_secs(20) }
+}
+
+/// A connector that somebody else holds too.
+#[derive(Debug)]
+struct Shared(Arc<dyn HttpConnector>);
+
+impl HttpConnector for Shared {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        self.0.connect(options)
+    }
 }
 
 fn invalid(bucket: &str, error: object_store::Error) -> CatalogError {

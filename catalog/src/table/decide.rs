@@ -1,5 +1,6 @@
 //! What a flush does next, from what the table says: the decision of P4, apart from all I/O.
 
+use schemas::planted::{Bug, planted};
 use schemas::{Seq, Watermark};
 
 /// What to do about rows from a given seq on, having read the table.
@@ -20,6 +21,7 @@ pub(crate) fn next(mine: bool, from: Seq, watermark: Watermark) -> Next {
     match (mine, watermark.0.cmp(&from)) {
         (true, _) => Next::Done,
         (false, std::cmp::Ordering::Equal) => Next::Commit,
+        (false, std::cmp::Ordering::Greater) if planted(Bug::WatermarkAtLeast) => Next::Commit,
         (false, std::cmp::Ordering::Greater) => Next::CutAgain,
         (false, std::cmp::Ordering::Less) => Next::Stop,
     }

@@ -1,0 +1,93 @@
+//! Defects on purpose: the simulation plants one and must find it, so that we know that it could.
+//!
+//! Each has one place in the real code, `if planted(Bug::…)`. Without the feature `planted`, which no default build has, the question is a constant
+//! `false`, and nothing of them is compiled.
+
+#[cfg(feature = "planted")]
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A defect that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Bug {
+    /// "Already exists" is believed to mean another's, whatever the nonce says.
+    NoNonceCheck = 1,
+    /// A conflict (409) is read as "already exists, and it is mine".
+    ConflictAsExists,
+    /// A segment is answered as soon as it has landed, before those below it.
+    AckOutOfOrder,
+    /// Rows are visible as soon as they have their seq.
+    VisibleBeforeDecided,
+    /// A take-over reads the old epochs and creates no SEAL.
+    NoSeal,
+    /// SEALs are removed with the segments below the floor.
+    SealCollected,
+    /// Of several epochs left open, only the newest is sealed.
+    OnlyNewestSealed,
+    /// The first segment is written before the root says that the earlier epochs are closed.
+    WriteBeforeClosed,
+    /// The floor moves by the watermarks that the flusher hoped for, not by those that a fresh load shows.
+    FloorBeforeReload,
+    /// The tail is rebuilt from the checkpoint on, not from the floor on.
+    TailFromCheckpoint,
+    /// A commit that lost is applied to the newer base as it is.
+    RebaseOnConflict,
+    /// A flush goes on if the watermark is at or beyond its first row.
+    WatermarkAtLeast,
+    /// Data files of two attempts have one name, and are put without a condition.
+    FileNameWithoutNonce,
+    /// A checkpoint holds what is in flight.
+    CheckpointInFlight,
+    /// After an unclear commit its files are deleted.
+    DeleteOnUnknown,
+    /// A read view takes the table's snapshot first and the tail after it.
+    SnapshotBeforeTail,
+    /// A flush takes rows that are in flight.
+    FlushUndecided,
+}
+
+/// The one that is planted; 0 for none.
+#[cfg(feature = "planted")]
+static PLANTED: AtomicUsize = AtomicUsize::new(0);
+
+impl Bug {
+    /// All, in the order of the protocol.
+    pub const ALL: [Self; 17] = [
+        Self::NoNonceCheck,
+        Self::ConflictAsExists,
+        Self::AckOutOfOrder,
+        Self::VisibleBeforeDecided,
+        Self::NoSeal,
+        Self::SealCollected,
+        Self::OnlyNewestSealed,
+        Self::WriteBeforeClosed,
+        Self::FloorBeforeReload,
+        Self::TailFromCheckpoint,
+        Self::RebaseOnConflict,
+        Self::WatermarkAtLeast,
+        Self::FileNameWithoutNonce,
+        Self::CheckpointInFlight,
+        Self::DeleteOnUnknown,
+        Self::SnapshotBeforeTail,
+        Self::FlushUndecided,
+    ];
+}
+
+/// True if this defect is planted in this process.
+#[cfg(feature = "planted")]
+pub fn planted(bug: Bug) -> bool {
+    PLANTED.load(Ordering::Relaxed) == bug as usize
+}
+
+/// True if this defect is planted in this process: never in this build.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn planted(_: Bug) -> bool {
+    false
+}
+
+/// Plants a defect, for the life of the process.
+#[cfg(feature = "planted")]
+pub fn plant(bug: Bug) {
+    PLANTED.store(bug as usize, Ordering::Relaxed);
+}

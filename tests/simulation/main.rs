@@ -1,0 +1,87 @@
+//! Deterministic simulation: several nodes, clients and an S3 server in one thread, one seed a process, faults of every kind.
+//!
+//! ```text
+//! make simulate SEEDS=200              many seeds; prints a table
+//! make simulate SEED=17                one again, with its trace in a file
+//! ```
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod audit;
+mod client;
+mod faults;
+mod history;
+mod judge;
+mod network;
+mod node;
+mod objects;
+mod plan;
+mod report;
+mod run;
+mod server;
+mod wire;
+mod world;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use plan::Plan;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use report::Outcome;
+
+/// The topics of every run.
+const TOPICS: [&str; 2] = ["orders", "clicks"];
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("--one") => one(&arguments.collect::<Vec<_>>()),
+        _ => report::all(),
+    }
+}
+
+/// One seed, in this process: `seed clients operations trace [bug]`. Prints its outcome as JSON, the last line of its output.
+fn one(arguments: &[String]) -> ExitCode {
+    let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+    let seed = number(0);
+    // Whatever asks the machine for randomness gets the seed's: the order of hash maps, the client's jitter, Avro's marks.
+    mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
+    let _clocks = mad_turmoil::time::SimClocksGuard::init();
+    #[cfg(feature = "planted")]
+    if let Some(bug) = arguments.get(4) {
+        let bug = schemas::planted::Bug::ALL.into_iter().find(|known| format!("{known:?}") == *bug);
+        schemas::planted::plant(bug.expect("a bug of this name"));
+    }
+    let panics = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let seen = std::sync::Arc::clone(&panics);
+    std::panic::set_hook(Box::new(move |panic| seen.lock().push(panic.to_string())));
+    if std::env::var_os("LOGS").is_some() {
+        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr).init();
+    }
+    let world = run::run(Plan::new(seed, number(1) as usize, number(2) as usize));
+    panics.lock().drain(..).for_each(|panic| world.violated(format!("a task panicked: {panic}")));
+    let trace = world.trace();
+    if let Some(file) = arguments.get(3).filter(|file| !file.is_empty()) {
+        std::fs::write(file, &trace).expect("a place for the trace");
+    }
+    let history = world.history.lock();
+    let outcome = Outcome {
+        seed,
+        violations: world.violations(),
+        fired: world
+            .store
+            .lock()
+            .fired()
+            .iter()
+            .map(|(fault, times)| (fault.name(), *times))
+            .collect::<BTreeMap<_, _>>(),
+        operations: history.operations.len(),
+        acknowledged: history.count(|operation| matches!(operation.told, history::Told::Appended { .. })),
+        read: history.count(|operation| matches!(operation.told, history::Told::Cut { .. })),
+        refused: history.count(|operation| matches!(operation.told, history::Told::ConditionFailed { .. })),
+        unclear: history.count(|operation| operation.told == history::Told::Unclear),
+        trace: blake3::hash(trace.as_bytes()).to_hex().to_string(),
+    };
+    println!("{}", serde_json::to_string(&outcome).expect("an outcome is plain data"));
+    if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

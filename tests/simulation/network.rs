@@ -1,0 +1,70 @@
+//! The object-store client's way to the simulated server: its own retries stay, its sockets are turmoil's.
+
+use std::io;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http_body_util::BodyExt;
+use hyper::header::{HOST, HeaderValue};
+use hyper_util::rt::TokioIo;
+use object_store::client::{
+    ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
+use tokio::time::timeout;
+use turmoil::net::TcpStream;
+
+/// How long a request may take.
+const REQUEST_MAX: Duration = Duration::from_secs(3);
+
+/// Connections over the simulated network.
+#[derive(Debug)]
+pub(crate) struct Simulated;
+
+impl HttpConnector for Simulated {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(Client))
+    }
+}
+
+#[derive(Debug)]
+struct Client;
+
+#[async_trait]
+impl HttpService for Client {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let late = || HttpError::new(HttpErrorKind::Timeout, io::Error::from(io::ErrorKind::TimedOut));
+        timeout(REQUEST_MAX, exchange(request)).await.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+/// One request on a connection of its own.
+async fn exchange(mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    let host = request.uri().host().unwrap_or_default().to_owned();
+    let stream = TcpStream::connect((host.as_str(), crate::server::PORT))
+        .await
+        .map_err(|error| HttpError::new(HttpErrorKind::Connect, error))?;
+    if let Ok(host) = HeaderValue::from_str(&host) {
+        request.headers_mut().insert(HOST, host);
+    }
+    if let Some(path) = request.uri().path_and_query().cloned() {
+        *request.uri_mut() = path.into();
+    }
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    // It ends with the exchange; what it says then, the exchange says too.
+    tokio::spawn(async move { drop(connection.await) });
+    let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
+    let body = body.collect().await.map_err(broken)?.to_bytes();
+    Ok(HttpResponse::from_parts(parts, body.into()))
+}
+
+/// As the client's usual transport would call it.
+fn broken(error: hyper::Error) -> HttpError {
+    let kind = match () {
+        () if error.is_closed() || error.is_incomplete_message() || error.is_body_write_aborted() => {
+            HttpErrorKind::Request
+        }
+        () if error.is_timeout() => HttpErrorKind::Timeout,
+        () => HttpErrorKind::Interrupted,
+    };
+    HttpError::new(kind, error)
+}
