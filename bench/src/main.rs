@@ -4,6 +4,7 @@
 //! with what it is measured against, so that a slow machine slows both. Build with `--release`.
 
 mod baseline;
+mod counter;
 mod events;
 mod ingest;
 mod latency;
@@ -34,7 +35,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "1,100,10000")]
     request_topics: Vec<usize>,
     /// Only these groups, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "burst,sustain,latency,live,replay,lookup,sql,requests")]
+    #[arg(long, value_delimiter = ',', default_value = "burst,sustain,latency,live,replay,lookup,sql,requests,counter,cold")]
     only: Vec<String>,
     /// Settings of the write path that differ in `burst` and `sustain`, as JSON.
     #[arg(long, default_value = "{}", value_parser = json)]
@@ -100,6 +101,12 @@ async fn measure(args: &Args) -> Result<()> {
         requests::by_topics(&mut report, &args.request_topics).await?;
         requests::of_refusals(&mut report).await?;
         requests::of_reads(&mut report).await?;
+    }
+    if wanted("counter") {
+        counter::counter(&mut report).await?;
+    }
+    if wanted("cold") {
+        counter::cold(&mut report).await?;
     }
     report.print();
     Ok(())

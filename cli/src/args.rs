@@ -13,7 +13,7 @@ pub(crate) struct Args {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// The server that client commands talk to [default: grpc://127.0.0.1:8815].
+    /// The server that client commands talk to, or several over one store, separated by commas [default: grpc://127.0.0.1:8815].
     #[arg(long, global = true, env = "FIRN_SERVER", value_name = "URL")]
     pub(crate) server: Option<String>,
     /// Settings file (TOML) [default: ./firn.toml if it is there].
@@ -29,7 +29,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run a server over a local folder or an S3 bucket.
     Serve(Serve),
-    /// Make, list, describe or drop topics.
+    /// Make, list, describe, drop, resume or sweep topics.
     #[command(subcommand)]
     Topic(Topic),
     /// Append a file of events to a topic.
@@ -58,7 +58,9 @@ pub(crate) enum Command {
 #[command(after_help = "\
 Every setting can stand in the settings file, e.g. [ingest] flush_interval_ms = 1000, in the environment as \
 FIRN_INGEST__FLUSH_INTERVAL_MS, or here as --set ingest.flush_interval_ms=1000. S3 uses the usual AWS_* variables.\n\
-SIGTERM or Ctrl-C drains: appends under way are acknowledged and tails flushed; a second one stops at once (nothing acknowledged is lost).")]
+SIGTERM or Ctrl-C drains: appends under way are acknowledged, tails flushed, and lanes given to servers that stand by; a second one stops at once \
+(nothing acknowledged is lost).\n\
+Several servers over one store share its lanes: --set ingest.lanes=4 makes four of them.")]
 pub(crate) struct Serve {
     /// Where everything lies: a folder, or s3://bucket/prefix.
     #[arg(long, value_name = "DIR|URL")]
@@ -69,6 +71,13 @@ pub(crate) struct Serve {
     /// Where health and metrics listen [default: 127.0.0.1:8816].
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<SocketAddr>,
+    /// Where clients find this server, if not at --flight, e.g. grpc://10.0.0.7:8815.
+    #[arg(long, value_name = "URL")]
+    pub(crate) advertise: Option<String>,
+    /// Take the store over from servers that live. Without it, a server that finds others stands by: it follows them, answers reads, and takes over
+    /// what falls silent.
+    #[arg(long)]
+    pub(crate) take_over: bool,
     /// Any other setting, e.g. ingest.flush_interval_ms=1000. May be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
@@ -88,6 +97,16 @@ pub(crate) enum Topic {
     },
     /// Drop a topic: its name is free at once, its events are gone for readers.
     Drop {
+        /// The topic.
+        name: String,
+    },
+    /// Take a topic up again that has stopped, once what ails its table is mended.
+    Resume {
+        /// The topic.
+        name: String,
+    },
+    /// Remove files of a topic's table that nothing names any more. The server does so by itself, now and then.
+    Sweep {
         /// The topic.
         name: String,
     },
@@ -126,7 +145,10 @@ pub(crate) struct TopicCreate {
 
 /// `firn produce`
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Exit code 4: some rows were refused (they are named on standard error, or in --refusals).")]
+#[command(after_help = "\
+A load has a name, made of the file's own and what is in it, and the server remembers how far it came. What fails on the way is tried again; a load \
+that was interrupted goes on where it stopped when the same command is run again, and nothing is appended twice.\n\
+Exit code 4: some rows were refused (they are named on standard error, or in --refusals). 7: what was expected of the topic does not hold.")]
 pub(crate) struct Produce {
     /// The topic.
     pub(crate) topic: String,
@@ -144,9 +166,21 @@ pub(crate) struct Produce {
     /// Write refused rows here as NDJSON: {"row":…,"reason":…}, rows counted from 0 through the whole file.
     #[arg(long, value_name = "FILE")]
     pub(crate) refusals: Option<PathBuf>,
-    /// This producer's name, for dead letters.
+    /// The name under which the server remembers this load [default: made of the file; a new one for standard input].
     #[arg(long, value_name = "NAME")]
     pub(crate) producer: Option<String>,
+    /// Do not have this load remembered: it is appended as often as it is sent, and an error ends it.
+    #[arg(long)]
+    pub(crate) no_producer: bool,
+    /// Append only if this is the seq of the topic's last event when the first batch comes; 0 if it must have none.
+    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(0..))]
+    pub(crate) expect_last_seq: Option<i64>,
+    /// Append a batch only if no event before it has one of its keys.
+    #[arg(long)]
+    pub(crate) expect_new_keys: bool,
+    /// How long to try again while the server or its store is away, seconds.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) retry_s: u64,
 }
 
 /// File formats of `produce`.
@@ -236,16 +270,6 @@ pub(crate) struct Sql {
     pub(crate) statement: Option<String>,
 }
 
-/// `firn demo`
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Demo {
-    /// A folder that does not exist yet or is empty [default: a temporary one, which is kept].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-    /// A Python that has PyIceberg, to open the table with.
-    #[arg(long, value_name = "PYTHON")]
-    pub(crate) python: Option<PathBuf>,
-}
 /// `firn verify`
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
@@ -267,3 +291,13 @@ pub(crate) struct Verify {
     pub(crate) data: Option<String>,
 }
 
+/// `firn demo`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Demo {
+    /// A folder that does not exist yet or is empty [default: a temporary one, which is kept].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// A Python that has PyIceberg, to open the table with.
+    #[arg(long, value_name = "PYTHON")]
+    pub(crate) python: Option<PathBuf>,
+}

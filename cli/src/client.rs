@@ -9,11 +9,11 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{Action, FlightClient, Ticket as FlightTicket};
+use arrow_flight::{Action, FlightClient, FlightDescriptor, Ticket as FlightTicket};
 use flight::actions::{TopicDescription, TopicSummary};
 use flight::ticket::Ticket;
 use futures::{Stream, StreamExt, TryStreamExt};
-use schemas::limits;
+use schemas::{TopicName, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::transport::{Channel, Endpoint};
@@ -36,30 +36,37 @@ pub(crate) struct Batches {
 }
 
 impl Client {
-    /// Connects. Errors: usage for an address that is none, away if nobody answers there.
+    /// Connects to the first server that answers. Errors: usage for an address that is none, away if nobody answers.
     pub(crate) async fn connect(config: &ClientConfig) -> Result<Self, Failure> {
-        let url = &config.server;
-        let address = match url.split_once("://") {
-            Some(("grpc" | "grpc+tcp" | "http", rest)) => format!("http://{rest}"),
-            None => format!("http://{url}"),
-            Some((scheme, _)) => {
-                return Err(Failure::usage(format!(
-                    "server {url}: expected grpc://HOST:PORT, found the scheme {scheme}"
-                )));
+        let endpoints: Vec<_> = config.server.split(',').map(endpoint).collect::<Result<_, _>>()?;
+        for endpoint in endpoints {
+            if let Ok(channel) = endpoint.connect().await {
+                return Ok(Self { channel });
             }
-        };
-        let endpoint = Endpoint::from_shared(address)
-            .map_err(|error| Failure::usage(format!("server {url}: expected grpc://HOST:PORT ({error})")))?
-            .connect_timeout(Duration::from_secs(10))
-            .tcp_nodelay(true)
-            .initial_stream_window_size(8 << 20)
-            .initial_connection_window_size(16 << 20);
-        let channel = endpoint.connect().await.map_err(|_| {
-            Failure::away(format!(
-                "no server answers at {url}; start one with `firn serve --data DIR`, or name another with --server"
-            ))
-        })?;
-        Ok(Self { channel })
+        }
+        Err(Failure::away(format!(
+            "no server answers at {}; start one with `firn serve --data DIR`, or name another with --server",
+            config.server
+        )))
+    }
+
+    /// A client of the server that owns the topic, which is this one's where nobody knows or nobody answers: that one says what is the matter.
+    pub(crate) async fn at_owner_of(self, topic: &TopicName) -> Result<Self, Failure> {
+        let descriptor = FlightDescriptor::new_path(vec![topic.to_string()]);
+        self.at_owner(descriptor).await
+    }
+
+    async fn at_owner(self, descriptor: FlightDescriptor) -> Result<Self, Failure> {
+        let info = self.flight().get_flight_info(descriptor).await?;
+        let location = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.location.into_iter().next());
+        let Some(location) = location else { return Ok(self) };
+        match endpoint(&location.uri)?.connect().await {
+            Ok(channel) => Ok(Self { channel }),
+            Err(error) => {
+                eprintln!("firn: the topic's owner does not answer at {}: {error}", location.uri);
+                Ok(self)
+            }
+        }
     }
 
     /// A Flight client over this connection.
@@ -101,6 +108,12 @@ impl Client {
         self.action("list-topics", &serde_json::json!({})).await
     }
 
+    /// Replays or subscribes, at the owner of what is asked for.
+    pub(crate) async fn get_at_owner(self, ticket: Ticket) -> Result<Batches, Failure> {
+        let descriptor = FlightDescriptor::new_cmd(ticket.to_json());
+        self.at_owner(descriptor).await?.get(ticket).await
+    }
+
     /// Replays or subscribes.
     pub(crate) async fn get(&self, ticket: Ticket) -> Result<Batches, Failure> {
         let stream = self.flight().do_get(FlightTicket::new(ticket.to_json())).await?;
@@ -125,6 +138,24 @@ impl Client {
         let ticket = ticket.ok_or_else(|| Failure::other("the server planned the statement and gave no ticket"))?;
         Batches::of(client.do_get(ticket).await?).await
     }
+}
+
+/// An address, as users and servers write it. Errors: usage.
+fn endpoint(url: &str) -> Result<Endpoint, Failure> {
+    let address = match url.split_once("://") {
+        Some(("grpc" | "grpc+tcp" | "http", rest)) => format!("http://{rest}"),
+        None => format!("http://{url}"),
+        Some((scheme, _)) => {
+            return Err(Failure::usage(format!("server {url}: expected grpc://HOST:PORT, found the scheme {scheme}")));
+        }
+    };
+    let endpoint = Endpoint::from_shared(address)
+        .map_err(|error| Failure::usage(format!("server {url}: expected grpc://HOST:PORT ({error})")))?;
+    Ok(endpoint
+        .connect_timeout(Duration::from_secs(10))
+        .tcp_nodelay(true)
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(16 << 20))
 }
 
 impl Batches {

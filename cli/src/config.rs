@@ -34,7 +34,7 @@ impl Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ClientConfig {
-    /// Where the server is.
+    /// Where the server is, or several over one store, separated by commas: the first that answers is asked.
     pub(crate) server: String,
 }
 
@@ -80,6 +80,12 @@ fn with_serve_flags(mut layers: Figment, serve: &Serve) -> Result<Figment, Failu
     }
     if let Some(http) = &serve.http {
         layers = layers.merge(("server.http", http));
+    }
+    if let Some(advertise) = &serve.advertise {
+        layers = layers.merge(("ingest.advertise", advertise));
+    }
+    if serve.take_over {
+        layers = layers.merge(("ingest.take_over", true));
     }
     for setting in &serve.set {
         let Some((name, value)) = setting.split_once('=') else {

@@ -16,7 +16,6 @@ use flight::append::BatchResult;
 use flight::server::Server;
 use flight::ticket::{Append, Request, Ticket};
 use futures::TryStreamExt;
-use ingest::engine::OnError;
 use query::replay::Replay;
 use query::subscribe::{From, Subscribe};
 use schemas::{TopicName, TopicSpec};
@@ -158,11 +157,7 @@ async fn follow(client: &Client, expected: u64) -> JoinHandle<Result<u64, Failur
 }
 
 async fn append(client: &Client, batches: Vec<arrow::record_batch::RecordBatch>) -> Result<(), Failure> {
-    let append = Append {
-        topic: TopicName::new(TOPIC).map_err(Failure::other)?,
-        on_error: OnError::RejectBatch,
-        producer: None,
-    };
+    let append = Append::to(TopicName::new(TOPIC).map_err(Failure::other)?);
     let batches = futures::stream::iter(batches.into_iter().map(Ok::<_, FlightError>));
     let data = FlightDataEncoderBuilder::new()
         .with_flight_descriptor(Some(FlightDescriptor::new_cmd(Ticket::from(Request::Append(append)).to_json())))

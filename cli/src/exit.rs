@@ -17,6 +17,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use arrow_flight::error::FlightError;
+use flight::detail::{ErrorDetail, Facts};
 use schemas::ErrorKind;
 
 /// Why a command did not do what it was asked.
@@ -37,9 +38,30 @@ impl Failure {
         Self { code: 4, message: message.to_string() }
     }
 
+    /// It may have happened.
+    pub(crate) fn indeterminate(message: impl Display) -> Self {
+        Self { code: 6, message: message.to_string() }
+    }
+
+    /// With a word on what to do.
+    pub(crate) fn with_hint(self, hint: &str) -> Self {
+        Self { message: format!("{}; {hint}", self.message), ..self }
+    }
+
     /// The server cannot be reached.
     pub(crate) fn away(message: impl Display) -> Self {
         Self { code: 5, message: message.to_string() }
+    }
+
+    /// What was verified is not what it should be.
+    pub(crate) fn fault(message: impl Display) -> Self {
+        Self { code: 8, message: message.to_string() }
+    }
+
+    /// What was to be verified could not be looked at.
+    pub(crate) fn unseen(kind: ErrorKind, message: impl Display) -> Self {
+        let code = if kind == ErrorKind::NotFound { 3 } else { 9 };
+        Self { code, message: message.to_string() }
     }
 
     /// Anything else.
@@ -53,17 +75,6 @@ impl Failure {
             ErrorKind::NotFound => 3,
             ErrorKind::Overloaded | ErrorKind::Unavailable => 5,
             ErrorKind::Indeterminate => 6,
-    /// What was verified is not what it should be.
-    pub(crate) fn fault(message: impl Display) -> Self {
-        Self { code: 8, message: message.to_string() }
-    }
-
-    /// What was to be verified could not be looked at.
-    pub(crate) fn unseen(kind: ErrorKind, message: impl Display) -> Self {
-        let code = if kind == ErrorKind::NotFound { 3 } else { 9 };
-        Self { code, message: message.to_string() }
-    }
-
             ErrorKind::Invalid | ErrorKind::Conflict | ErrorKind::Fenced | ErrorKind::Corrupt | ErrorKind::Internal => {
                 1
             }
@@ -113,6 +124,10 @@ impl From<FlightError> for Failure {
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
+        let facts = ErrorDetail::of(&status).and_then(|detail| detail.facts);
+        if matches!(facts, Some(Facts::ConditionFailed { .. } | Facts::FenceFailed { .. })) {
+            return Self { code: 7, message: status.message().to_owned() };
+        }
         let kind = match status.code() {
             tonic::Code::NotFound => ErrorKind::NotFound,
             tonic::Code::Unavailable => ErrorKind::Unavailable,

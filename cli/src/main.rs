@@ -50,7 +50,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Verify(verify) => Box::pin(verify::run(verify, config.into_server().store, args.json)).await,
         Command::Demo(demo) => demo::run(demo, config).await,
         Command::Topic(command) => topic::run(Client::connect(&config.client).await?, command, args.json).await,
-        Command::Produce(produce) => produce::run(Client::connect(&config.client).await?, produce, args.json).await,
+        Command::Produce(produce) => produce::run(config.client, produce, args.json).await,
         Command::Replay(replay) => read::replay(Client::connect(&config.client).await?, replay, args.json).await,
         Command::Tail(tail) => read::tail(Client::connect(&config.client).await?, tail).await,
         Command::Sql(statement) => sql::run(Client::connect(&config.client).await?, statement, args.json).await,

@@ -1,63 +1,70 @@
 //! `firn produce`: a file, batch by batch, into a topic; acknowledgements counted as they come.
+//!
+//! The load has a name and its batches have numbers ([`identity`]), so one that is sent again is appended once: whatever fails on the way is tried
+//! again, and a load that was interrupted goes on where it stopped when it is run again.
 
+mod attempt;
+mod identity;
 mod input;
 mod ndjson;
+mod outbox;
+mod refusals;
+mod retry;
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arrow::record_batch::RecordBatch;
-use arrow_flight::FlightDescriptor;
-use arrow_flight::encode::FlightDataEncoderBuilder;
-use arrow_flight::error::FlightError;
 use flight::append::BatchResult;
-use flight::ticket::{Append, Request, Ticket};
-use futures::{Stream, StreamExt, TryStreamExt};
+use flight::ticket::{Append, OnCondition};
 use ingest::engine::{OnError, Refusal};
-use schemas::{TopicName, limits};
+use schemas::TopicName;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::args::Produce;
 use crate::client::Client;
+use crate::config::ClientConfig;
 use crate::exit::Failure;
 use crate::progress::Progress;
 use crate::render::{count, json_line};
+use attempt::Attempt;
+use identity::Identity;
 use input::{Input, Piece};
+use outbox::{Outbox, Settled};
+use refusals::Refusals;
+use retry::{Broken, pause};
 
 pub(crate) use ndjson::Lines;
 
 /// Batches read ahead of the connection.
 const PIECES_AHEAD: usize = 4;
-/// Refused rows named on standard error; `--refusals` has them all.
-const REFUSALS_SHOWN: usize = 5;
 
 /// What was done.
 #[derive(Debug, Default, Serialize)]
 struct Report {
     accepted: u64,
     refused: u64,
+    /// Rows of batches that an earlier run had appended.
+    already: u64,
     first_seq: Option<i64>,
     last_seq: Option<i64>,
     seconds: f64,
+    producer: Option<String>,
 }
 
 /// `firn produce`
-pub(crate) async fn run(client: Client, args: Produce, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(servers: ClientConfig, args: Produce, as_json: bool) -> Result<(), Failure> {
     let topic = TopicName::new(args.topic.clone()).map_err(Failure::usage)?;
+    let client = Client::connect(&servers).await?.at_owner_of(&topic).await?;
     let def = client.describe(topic.as_str()).await?.topic;
     let progress = Progress::through(input::size(&args.file));
     let input = Input::open(&args, &def, progress.clone())?;
     let refusals = Refusals::into_file(args.refusals.as_deref())?;
-    let append = Append { topic: topic.clone(), on_error: args.on_error.into(), producer: args.producer.clone() };
+    let identity = Identity::take(&client, &topic, &args).await?;
     let started = Instant::now();
-    let mut load = Load { report: Report::default(), refusals, progress, sent: Arc::default() };
-    let outcome = load.run(&client, append, input).await;
+    let mut load = Load::new(servers, client, &args, topic.clone(), identity, refusals, progress);
+    let outcome = load.run(input).await;
     load.progress.done();
     load.report.seconds = started.elapsed().as_secs_f64();
     load.refusals.finish()?;
@@ -72,58 +79,162 @@ pub(crate) async fn run(client: Client, args: Produce, as_json: bool) -> Result<
     }
 }
 
-/// What the answering side has to know of what was sent.
-#[derive(Debug, Default)]
-struct Sent {
-    /// Rows of batches that are on their way, oldest first: what a row number in an answer means.
-    rows: VecDeque<Vec<u64>>,
-    /// Rows that never became part of a batch, not yet told of.
-    unreadable: Vec<Refusal>,
-}
-
 struct Load {
+    /// Where to look for an owner when the one there was is gone.
+    servers: ClientConfig,
+    client: Client,
+    append: Append,
+    identity: Option<Identity>,
+    expect_last_seq: Option<i64>,
+    expect_new_keys: bool,
+    patience: Duration,
     report: Report,
     refusals: Refusals,
     progress: Progress,
-    sent: Arc<Mutex<Sent>>,
 }
 
 impl Load {
-    async fn run(&mut self, client: &Client, append: Append, input: Input) -> Result<(), Failure> {
-        let whole_batches = append.on_error == OnError::RejectBatch;
+    fn new(
+        servers: ClientConfig,
+        client: Client,
+        args: &Produce,
+        topic: TopicName,
+        identity: Option<Identity>,
+        refusals: Refusals,
+        progress: Progress,
+    ) -> Self {
+        let producer = identity.as_ref().map(|identity| identity.name.clone());
+        let append = Append {
+            topic,
+            on_error: args.on_error.into(),
+            producer: producer.clone().or_else(|| args.producer.clone()),
+            producer_epoch: identity.as_ref().map(|identity| identity.epoch),
+            on_condition: OnCondition::Fail,
+        };
+        Self {
+            servers,
+            client,
+            append,
+            identity,
+            expect_last_seq: args.expect_last_seq,
+            expect_new_keys: args.expect_new_keys,
+            patience: Duration::from_secs(args.retry_s),
+            report: Report { producer, ..Report::default() },
+            refusals,
+            progress,
+        }
+    }
+
+    /// The whole load, in as many attempts as it takes.
+    async fn run(&mut self, input: Input) -> Result<(), Failure> {
+        let whole_batches = self.append.on_error == OnError::RejectBatch;
         let interrupted = Arc::new(AtomicBool::new(false));
         tokio::spawn(stop_at_interrupt(Arc::clone(&interrupted)));
         let schema = input.schema();
         let (pieces, read) = mpsc::channel(PIECES_AHEAD);
         let stop = Arc::clone(&interrupted);
         let reader = tokio::task::spawn_blocking(move || read_all(input, whole_batches, &stop, &pieces));
-        let data = FlightDataEncoderBuilder::new()
-            .with_schema(schema)
-            .with_flight_descriptor(Some(FlightDescriptor::new_cmd(Ticket::from(Request::Append(append)).to_json())))
-            // One message a batch: each message is appended whole and answered by itself.
-            .with_max_flight_data_size(limits::MESSAGE_BYTES_MAX)
-            .build(batches(read, Arc::clone(&self.sent)));
-        let mut answers = client.flight().do_put(data).await?;
-        let outcome = async {
-            while let Some(answer) = answers.try_next().await? {
-                self.answered(&serde_json::from_slice(&answer.app_metadata)?)?;
-            }
-            Ok::<_, Failure>(())
-        }
-        .await;
-        drop(answers);
-        self.unreadable()?;
+        let outbox = Arc::new(Outbox::new(read, self.identity.as_ref().map_or(1, Identity::from)));
+        let attempt = Attempt {
+            append: self.append.clone(),
+            schema,
+            is_numbered: self.identity.is_some(),
+            expect_last_seq: self.expect_last_seq,
+            expect_new_keys: self.expect_new_keys,
+        };
+        let outcome = self.attempts(&attempt, &outbox).await;
+        self.unreadable(&outbox)?;
+        let (batches, passed_over) = outbox.read();
+        self.report.already += passed_over;
+        drop(outbox);
         outcome?;
         reader.await.map_err(Failure::other)??;
-        match interrupted.load(Ordering::Relaxed) {
-            true => Err(Failure::other("interrupted; what is counted above is acknowledged, the rest was not sent")),
-            false => Ok(()),
+        if interrupted.load(Ordering::Relaxed) {
+            let hint = if self.identity.is_some() { "; run it again, and it goes on there" } else { "" };
+            let message = format!("interrupted; what is counted above is acknowledged, the rest was not sent{hint}");
+            return Err(Failure::other(message));
+        }
+        self.check_input(batches)
+    }
+
+    /// An input that ends before the place where an earlier run stopped is another one.
+    fn check_input(&self, batches: u64) -> Result<(), Failure> {
+        match &self.identity {
+            Some(Identity { name, next, .. }) if batches + 1 < *next => Err(Failure::usage(format!(
+                "producer {name} has appended {} batches before, and this input has only {batches}: it is another one; give it another --producer",
+                next - 1
+            ))),
+            _ => Ok(()),
         }
     }
 
-    fn answered(&mut self, result: &BatchResult) -> Result<(), Failure> {
-        self.unreadable()?;
-        let rows = self.sent.lock().map_err(Failure::other)?.rows.pop_front().unwrap_or_default();
+    async fn attempts(&mut self, attempt: &Attempt, outbox: &Arc<Outbox>) -> Result<(), Failure> {
+        let (mut fruitless, mut since) = (0, Instant::now());
+        loop {
+            let before = self.answers();
+            let Err(broken) = self.attempt(attempt, outbox).await else { return Ok(()) };
+            if self.answers() > before {
+                (fruitless, since) = (0, Instant::now());
+            }
+            if self.identity.is_none() || !broken.is_retryable || since.elapsed() > self.patience {
+                return Err(self.given_up(broken));
+            }
+            if fruitless == 0 {
+                self.progress.say(&format!("{}; trying again", broken.failure));
+            }
+            tokio::time::sleep(pause(fruitless)).await;
+            fruitless += 1;
+            // Whoever answers for the topic by now; if nobody does, the next attempt says so.
+            if let Ok(client) = self.owner(broken.owner).await {
+                self.client = client;
+            }
+        }
+    }
+
+    async fn owner(&self, named: Option<String>) -> Result<Client, Failure> {
+        match named {
+            Some(server) => Client::connect(&ClientConfig { server }).await,
+            None => Client::connect(&self.servers).await?.at_owner_of(&self.append.topic).await,
+        }
+    }
+
+    async fn attempt(&mut self, attempt: &Attempt, outbox: &Arc<Outbox>) -> Result<(), Broken> {
+        let mut answers = attempt.begin(&self.client, outbox).await?;
+        while let Some(answer) = answers.next().await? {
+            self.answered(&answer, outbox)?;
+        }
+        match outbox.is_waiting() {
+            false => Ok(()),
+            // A server that drains may end the stream without a word.
+            true => Err(Broken {
+                failure: Failure::indeterminate("the server ended the stream before it answered every batch"),
+                is_retryable: true,
+                owner: None,
+            }),
+        }
+    }
+
+    fn given_up(&self, broken: Broken) -> Failure {
+        match &self.identity {
+            Some(Identity { name, .. }) if broken.is_retryable => broken
+                .failure
+                .with_hint(&format!("run it again when it can go on: producer {name} goes on where it stopped")),
+            _ => broken.failure,
+        }
+    }
+
+    fn answers(&self) -> u64 {
+        self.report.accepted + self.report.refused + self.report.already
+    }
+
+    fn answered(&mut self, result: &BatchResult, outbox: &Outbox) -> Result<(), Failure> {
+        self.unreadable(outbox)?;
+        let unasked = || Failure::other("the server answered a batch that was not sent");
+        let Settled { number, rows } = outbox.settle().ok_or_else(unasked)?;
+        if self.identity.as_ref().is_some_and(|identity| number < identity.next) {
+            self.report.already += rows.len() as u64;
+            return Ok(());
+        }
         self.report.accepted += result.accepted;
         self.report.first_seq = self.report.first_seq.or(result.first_seq.map(|seq| seq.0));
         self.report.last_seq = result.last_seq.map(|seq| seq.0).or(self.report.last_seq);
@@ -137,8 +248,8 @@ impl Load {
     }
 
     /// Tells of rows that never became part of a batch.
-    fn unreadable(&mut self) -> Result<(), Failure> {
-        let unreadable = std::mem::take(&mut self.sent.lock().map_err(Failure::other)?.unreadable);
+    fn unreadable(&mut self, outbox: &Outbox) -> Result<(), Failure> {
+        let unreadable = outbox.unreadable();
         self.report.refused += unreadable.len() as u64;
         unreadable.into_iter().try_for_each(|refusal| self.refusals.add(refusal))
     }
@@ -158,25 +269,6 @@ fn read_all(input: Input, whole_batches: bool, stop: &AtomicBool, pieces: &mpsc:
     Ok(())
 }
 
-/// The batches to send; what else the pieces hold is noted in `sent`.
-fn batches(
-    read: mpsc::Receiver<Piece>,
-    sent: Arc<Mutex<Sent>>,
-) -> impl Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static {
-    let pieces = futures::stream::unfold(read, |mut read| async { read.recv().await.map(|piece| (piece, read)) });
-    pieces.filter_map(move |piece| std::future::ready(note(&sent, piece).transpose()))
-}
-
-fn note(sent: &Mutex<Sent>, piece: Piece) -> Result<Option<RecordBatch>, FlightError> {
-    let mut sent = sent.lock().map_err(|error| FlightError::ProtocolError(error.to_string()))?;
-    sent.unreadable.extend(piece.unreadable);
-    if piece.batch.num_rows() == 0 {
-        return Ok(None);
-    }
-    sent.rows.push_back(piece.rows);
-    Ok(Some(piece.batch))
-}
-
 async fn stop_at_interrupt(interrupted: Arc<AtomicBool>) {
     if tokio::signal::ctrl_c().await.is_ok() {
         eprintln!("firn: waiting for what is under way");
@@ -193,44 +285,10 @@ fn summary(topic: &TopicName, report: &Report, took: Duration) -> String {
     if let (Some(first), Some(last)) = (report.first_seq, report.last_seq) {
         text += &format!(", seq {first} to {last}");
     }
-    text + &format!(", {:.1} s, {} events/s", took.as_secs_f64(), count(rate as u64))
-}
-
-/// Where refused rows are told of: in a file, all of them; else the first few at the end, clear of the progress.
-struct Refusals {
-    file: Option<BufWriter<File>>,
-    first: Vec<Refusal>,
-    count: usize,
-}
-
-impl Refusals {
-    fn into_file(path: Option<&Path>) -> Result<Self, Failure> {
-        let create =
-            |path: &Path| File::create(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())));
-        Ok(Self { file: path.map(create).transpose()?.map(BufWriter::new), first: Vec::new(), count: 0 })
+    text += &format!(", {:.1} s, {} events/s", took.as_secs_f64(), count(rate as u64));
+    if report.already > 0 {
+        let producer = report.producer.as_deref().unwrap_or_default();
+        text += &format!("\n{} were there already, from an earlier run of producer {producer}", count(report.already));
     }
-
-    fn add(&mut self, refusal: Refusal) -> Result<(), Failure> {
-        self.count += 1;
-        if let Some(file) = &mut self.file {
-            serde_json::to_writer(&mut *file, &refusal)?;
-            file.write_all(b"\n")?;
-        } else if self.first.len() < REFUSALS_SHOWN {
-            self.first.push(refusal);
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), Failure> {
-        if let Some(file) = &mut self.file {
-            return Ok(file.flush()?);
-        }
-        for Refusal { row, reason } in &self.first {
-            eprintln!("row {row}: {reason}");
-        }
-        if self.count > self.first.len() {
-            eprintln!("… and {} more; --refusals FILE keeps them all", count((self.count - self.first.len()) as u64));
-        }
-        Ok(())
-    }
+    text
 }

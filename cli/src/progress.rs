@@ -49,6 +49,11 @@ impl Progress {
         self.bar.set_message(format!("{} events, {}/s", crate::render::count(events), crate::render::count(rate)));
     }
 
+    /// Says something beside the line.
+    pub(crate) fn say(&self, what: &str) {
+        self.bar.suspend(|| eprintln!("firn: {what}"));
+    }
+
     /// Clears the line.
     pub(crate) fn done(&self) {
         self.bar.finish_and_clear();

@@ -27,14 +27,14 @@ pub(crate) async fn replay(client: Client, args: ReplayArgs, as_json: bool) -> R
         columns: args.columns,
         filter: args.filter,
     };
-    print(client.get(Ticket::from(Request::Replay(replay))).await?, as_json).await
+    print(client.get_at_owner(Ticket::from(Request::Replay(replay))).await?, as_json).await
 }
 
 /// `firn tail`
 pub(crate) async fn tail(client: Client, args: TailArgs) -> Result<(), Failure> {
     let from = begin(&args.from);
     let subscribe = Subscribe { pattern: args.pattern, from, columns: args.columns, filter: args.filter };
-    let mut batches = client.get(Ticket::from(Request::Subscribe(subscribe))).await?;
+    let mut batches = client.get_at_owner(Ticket::from(Request::Subscribe(subscribe))).await?;
     let mut left = args.limit.unwrap_or(u64::MAX);
     while left > 0 {
         let Some(batch) = batches.stream.try_next().await? else { break };

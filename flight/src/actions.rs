@@ -6,31 +6,52 @@
 //! | `describe-topic` | `{"topic":"orders"}` | one [`TopicDescription`] |
 //! | `list-topics` | empty or `{}` | one [`TopicSummary`] a topic |
 //! | `drop-topic` | `{"topic":"orders"}` | one, `{"dropped":"orders"}` |
+//! | `resume-topic` | `{"topic":"orders"}` | one, `{"resumed":"orders","had_stopped":true}` |
+//! | `sweep-topic` | `{"topic":"orders"}` | one, `{"swept":"orders","generation":3,"removed_files":2,"removed_bytes":4096}` |
+//! | `producer` | [`BeginProducer`]: `{"topic":"orders","producer":"loader","resume":true}` | one, `{"producer_epoch":3,"next_producer_seq":18}` |
+//! | `fence` | [`SetFence`]: `{"topic":"orders","key_prefix":"o-","token":5}` | one, `{"token":5}`; null if it was never set |
 //! | `flush` | empty, `{}` or `{"topic":"orders"}` | one, `{"flushed":"orders"}`, null for all |
-//! | `health` | empty or `{}` | one, `{"status":"serving","version","lane","epoch"}` |
+//! | `take-over` | empty, `{}` or `{"lane":0}` | one, `{"taken_over":0}`, null for all |
+//! | `health` | empty or `{}` | one, `{"status":"serving","version","role","lanes":[{"lane","role","epoch","owner","lag_ms"}]}` |
+
+mod producers;
 
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use arrow_flight::{Action, ActionType};
 use bytes::Bytes;
-use schemas::{ShardSeqs, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
+use catalog::table::Swept;
+use ingest::engine::TopicStatus;
+use schemas::{LaneId, ShardSeqs, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub use self::producers::{BeginProducer, SetFence};
 use crate::error::{Result, WireError};
 use crate::read::slice_bytes;
 use crate::shared::Shared;
 use crate::ticket::parse_json;
 
 /// Names and purposes of Firn's own actions.
-const ACTIONS: [(&str, &str); 6] = [
+const ACTIONS: [(&str, &str); 11] = [
     ("create-topic", "Makes a topic. Body: {\"name\",\"schema\",\"key\",\"path\"?,\"checks\"?,…}. Result: the topic."),
     ("describe-topic", "Definition, positions, tail and table of a topic. Body: {\"topic\"}."),
     ("list-topics", "The tenant's topics, one result each. Body: empty."),
     ("drop-topic", "Drops a topic. Body: {\"topic\"}."),
+    ("resume-topic", "Takes a topic up again that has stopped. Body: {\"topic\"}."),
+    ("sweep-topic", "Removes files of a topic's table that nothing names any more. Body: {\"topic\"}."),
+    (
+        "producer",
+        "Issues a producer an epoch, so that what it sends twice is appended once. Body: {\"topic\",\"producer\",\"resume\"?}.",
+    ),
+    (
+        "fence",
+        "Reads the token of a topic's fence, or of a key prefix's; sets it to a higher one. Body: {\"topic\",\"key_prefix\"?,\"token\"?}.",
+    ),
     ("flush", "Moves what is acknowledged into the table and waits for it. Body: {\"topic\"?}."),
-    ("health", "Whether this server owns its lane. Body: empty."),
+    ("take-over", "Makes this server the owner of a lane, or of all, whoever has it. Body: {\"lane\"?}."),
+    ("health", "What this server is to each lane, and how far behind. Body: empty."),
 ];
 
 /// A topic in a few words.
@@ -48,6 +69,8 @@ pub struct TopicSummary {
     pub path: String,
     /// The seq that the next event gets: one more than there are events.
     pub next_seq: ShardSeqs,
+    /// Whether it takes appends, and why not.
+    pub status: TopicStatus,
 }
 
 /// All that is known of a topic.
@@ -61,6 +84,8 @@ pub struct TopicDescription {
     pub next_seq: ShardSeqs,
     /// First seq that is not in the table.
     pub watermark: ShardSeqs,
+    /// Whether it takes appends, and why not.
+    pub status: TopicStatus,
     /// What is acknowledged and held in memory.
     pub tail: TailDescription,
     /// What other engines can open.
@@ -118,6 +143,13 @@ struct AnyTopic {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct AnyLane {
+    #[serde(default)]
+    lane: Option<LaneId>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Nothing {}
 
 /// What `ListActions` says of them.
@@ -157,6 +189,22 @@ pub(crate) async fn run(shared: &Arc<Shared>, tenant: &TenantName, action: &Acti
             shared.engine.drop_topic(tenant, &topic).await?;
             one(&json!({ "dropped": topic }))
         }
+        "resume-topic" => {
+            let OneTopic { topic } = parse_json("resume-topic", body)?;
+            shared.topic(tenant, &topic)?;
+            let had_stopped = shared.engine.resume_topic(tenant, &topic).await?;
+            one(&json!({ "resumed": topic, "had_stopped": had_stopped }))
+        }
+        "sweep-topic" => {
+            let OneTopic { topic } = parse_json("sweep-topic", body)?;
+            shared.topic(tenant, &topic)?;
+            let Swept { generation, removed_files, removed_bytes } = shared.engine.sweep_topic(tenant, &topic).await?;
+            one(&json!({
+                "swept": topic, "generation": generation, "removed_files": removed_files, "removed_bytes": removed_bytes,
+            }))
+        }
+        "producer" => producers::begin(shared, tenant, body).await,
+        "fence" => producers::fence(shared, tenant, body).await,
         "flush" => {
             let AnyTopic { topic } = or_empty(name, body)?;
             if let Some(topic) = &topic {
@@ -164,6 +212,11 @@ pub(crate) async fn run(shared: &Arc<Shared>, tenant: &TenantName, action: &Acti
             }
             shared.engine.flush(tenant, topic.as_ref()).await?;
             one(&json!({ "flushed": topic }))
+        }
+        "take-over" => {
+            let AnyLane { lane } = or_empty(name, body)?;
+            shared.engine.take_over(lane).await?;
+            one(&json!({ "taken_over": lane }))
         }
         "health" => {
             let Nothing {} = or_empty(name, body)?;
@@ -183,6 +236,7 @@ fn summary(shared: &Shared, topic: &TopicDef) -> TopicSummary {
         key: topic.key.clone(),
         path: topic.path.clone().into(),
         next_seq: ShardSeqs::single(end),
+        status: shared.engine.topic_status(topic),
     }
 }
 
@@ -204,6 +258,7 @@ async fn describe(shared: &Shared, tenant: &TenantName, name: &TopicName) -> Res
         columns: columns.collect(),
         next_seq: ShardSeqs::single(tail.as_ref().map_or(watermark, |tail| tail.end.max(watermark))),
         watermark: ShardSeqs::single(watermark),
+        status: shared.engine.topic_status(&topic),
         tail: TailDescription {
             rows: batches().map(|batch| batch.num_rows() as u64).sum(),
             bytes: batches().map(|batch| slice_bytes(batch) as u64).sum(),

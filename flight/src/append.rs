@@ -8,8 +8,9 @@
 //! read from the client meanwhile, so HTTP/2 flow control slows it down. Answers that a client does not read wait in memory up to
 //! [`limits::ANSWERS_UNREAD_BYTES_MAX`], so that one which writes everything before it reads anything is served too.
 //!
-//! A batch with refused rows is answered like any other, and the stream goes on. What makes the stream itself useless (bytes that do not
-//! decode, columns that cannot be the topic's, a lane that has stopped) ends it with a status, after the answers to all batches before.
+//! A batch with refused rows is answered like any other, and the stream goes on. So is one whose condition does not hold if the descriptor says
+//! `"on_condition":"answer"`. Else that, and what makes the stream itself useless (bytes that do not decode, columns that cannot be the topic's, a lane
+//! that has stopped) ends it with a status, after the answers to all batches before; no batch after it is appended.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesOrdered};
 use futures::{FutureExt, StreamExt};
-use ingest::engine::{AppendOptions, Receipt, Refusal, Terms};
+use ingest::engine::{AppendOptions, ProducerIdentity, Receipt, Refusal, Terms};
 use ingest::{Appender, IngestError};
 use schemas::{ErrorKind, Seq, TenantName, limits};
 use serde::{Deserialize, Serialize};
@@ -28,9 +29,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::decode::Decoder;
+use crate::detail::{ErrorDetail, Facts};
 use crate::error::{Result, WireError};
 use crate::shared::{Shared, draining};
-use crate::ticket::Append;
+use crate::terms::BatchTerms;
+use crate::ticket::{Append, OnCondition};
 use crate::{guard, metrics};
 
 /// Answers waiting for a client that does not read; their bytes have the tighter bound.
@@ -50,6 +53,12 @@ pub struct BatchResult {
     /// Rows refused beyond those listed: a list has at most [`limits::REPORT_BYTES_MAX`] bytes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub refused_unlisted: u64,
+    /// It was appended before, and this is the answer that it had then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
+    /// The condition or fence for which nothing of it was appended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_by: Option<ErrorDetail>,
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -58,7 +67,7 @@ fn is_zero(count: &u64) -> bool {
 
 impl From<Receipt> for BatchResult {
     fn from(receipt: Receipt) -> Self {
-        let Receipt { first_seq, last_seq, accepted, mut refused, .. } = receipt;
+        let Receipt { first_seq, last_seq, accepted, mut refused, duplicate } = receipt;
         // `{"row":…,"reason":"…"},` with every byte of the reason escaped at worst.
         let bytes = refused.iter().map(|refusal| 48 + 6 * refusal.reason.len());
         let sums = bytes.scan(0, |sum, bytes| {
@@ -68,11 +77,22 @@ impl From<Receipt> for BatchResult {
         let listed = sums.take_while(|sum| *sum <= limits::REPORT_BYTES_MAX).count();
         let refused_unlisted = (refused.len() - listed) as u64;
         refused.truncate(listed);
-        Self { first_seq, last_seq, accepted, refused, refused_unlisted }
+        Self { first_seq, last_seq, accepted, refused, refused_unlisted, duplicate, refused_by: None }
     }
 }
 
 impl BatchResult {
+    /// A condition or a fence of a stream that goes on all the same. Gives any other error back.
+    fn of_refusal(error: WireError) -> Result<Self> {
+        match error.facts() {
+            Some(facts @ (Facts::ConditionFailed { .. } | Facts::FenceFailed { .. })) => {
+                let refused_by = Some(ErrorDetail::new(error.kind(), &error.to_string(), Some(facts)));
+                Ok(Self { refused_by, ..Receipt::default().into() })
+            }
+            _ => Err(error),
+        }
+    }
+
     /// The JSON that travels.
     fn to_json(&self) -> Bytes {
         serde_json::to_vec(self).expect("plain data is always JSON").into()
@@ -97,6 +117,7 @@ pub(crate) async fn open(
     source: Source,
 ) -> Result<BoxStream<'static, std::result::Result<PutResult, Status>>> {
     let shared = Arc::clone(&source.shared);
+    let on_condition = append.on_condition;
     let appender = appender(&shared, tenant, append).await?;
     let (submitted, receipts) = mpsc::channel(shared.settings.batches_in_flight_max.max(1));
     let (answers, answered) = mpsc::channel(ANSWERS_UNREAD_MAX);
@@ -106,15 +127,18 @@ pub(crate) async fn open(
             let _ = submitted.send(Err(error)).await;
         }
     });
-    tokio::spawn(acknowledge(receipts, answers));
+    tokio::spawn(acknowledge(receipts, answers, on_condition));
     Ok(ReceiverStream::new(answered).map(|(answer, _room)| answer).boxed())
 }
 
 /// The way into a topic that exists.
 pub(crate) async fn appender(shared: &Shared, tenant: &TenantName, append: Append) -> Result<Appender> {
     shared.topic(tenant, &append.topic)?;
-    let options = AppendOptions { on_error: append.on_error, producer: append.producer, identity: None };
-    Ok(shared.engine.appender(tenant, &append.topic, options).await?)
+    let Append { topic, on_error, producer, producer_epoch, on_condition } = append;
+    let identity = producer.clone().zip(producer_epoch).map(|(name, epoch)| ProducerIdentity { name, epoch });
+    let outlives_refusals = on_condition == OnCondition::Answer;
+    let options = AppendOptions { on_error, producer, identity, outlives_refusals };
+    Ok(shared.engine.appender(tenant, &topic, options).await?)
 }
 
 /// The messages of one `DoPut`.
@@ -159,9 +183,15 @@ async fn submit_all(
 ) -> Result<()> {
     let mut decoder = Decoder::default();
     while let Some(message) = source.next().await? {
-        let Some(batch) = decoder.decode(message)? else { continue };
+        let said = message.app_metadata.clone();
+        let has_header = !message.data_header.is_empty();
+        let Some(batch) = decoder.decode(message)? else {
+            check_unsaid(&said, has_header)?;
+            continue;
+        };
+        let terms = BatchTerms::parse(&said)?;
         let since = Instant::now();
-        let receipt = Box::pin(appender.submit(batch, Terms::default()).await?);
+        let receipt = Box::pin(appender.submit(batch, terms).await?);
         if submitted.send(Ok(InFlight { receipt, since })).await.is_err() {
             break;
         }
@@ -169,13 +199,29 @@ async fn submit_all(
     Ok(())
 }
 
+/// What was said beside no batch would go unheard. Errors: `Invalid` if something was; a schema may have metadata of its own.
+fn check_unsaid(app_metadata: &[u8], has_header: bool) -> Result<()> {
+    match has_header || app_metadata.is_empty() {
+        true => Ok(()),
+        false => Err(WireError::invalid("app_metadata: expected it with a record batch, found it alone")),
+    }
+}
+
 /// Awaits the receipts in order and passes on the answers; stops after the first error.
-async fn acknowledge(mut receipts: mpsc::Receiver<Result<InFlight>>, answers: mpsc::Sender<Answer>) {
+async fn acknowledge(
+    mut receipts: mpsc::Receiver<Result<InFlight>>,
+    answers: mpsc::Sender<Answer>,
+    on_condition: OnCondition,
+) {
     let room = Arc::new(Semaphore::new(limits::ANSWERS_UNREAD_BYTES_MAX));
     while let Some(next) = receipts.recv().await {
         let outcome = match next {
             Ok(in_flight) => guard::task(receive(in_flight)).await,
             Err(error) => Err(error),
+        };
+        let outcome = match on_condition {
+            OnCondition::Fail => outcome,
+            OnCondition::Answer => outcome.or_else(BatchResult::of_refusal),
         };
         let failed = outcome.is_err();
         let answer = match outcome {
@@ -300,6 +346,21 @@ mod tests {
     fn an_answer_reads_as_it_is_documented() {
         let json = BatchResult::from(receipt(vec!["key is null".into()])).to_json();
         assert_eq!(json, r#"{"first_seq":4,"last_seq":6,"accepted":3,"refused":[{"row":0,"reason":"key is null"}]}"#);
+    }
+
+    #[test]
+    fn a_batch_refused_by_a_condition_can_be_an_answer_and_anything_else_cannot() {
+        let facts = Facts::ConditionFailed { condition: None, last_seq: 17 };
+        let refused =
+            BatchResult::of_refusal(WireError::new(ErrorKind::Conflict, "no").with_facts(facts)).expect("answers");
+        assert_eq!(
+            refused.to_json(),
+            r#"{"first_seq":null,"last_seq":null,"accepted":0,"refused":[],"refused_by":{"kind":"conflict","retryable":false,"message":"no","reason":"condition-failed","last_seq":17}}"#
+        );
+        assert_eq!(serde_json::from_slice::<BatchResult>(&refused.to_json()).expect("reads back"), refused);
+        for error in [WireError::invalid("no"), WireError::invalid("no").with_facts(Facts::ProducerForgotten)] {
+            assert_eq!(BatchResult::of_refusal(error.clone()), Err(error));
+        }
     }
 
     #[test]

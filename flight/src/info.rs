@@ -8,6 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo};
 use bytes::Bytes;
 use query::replay::Replay;
+use schemas::pattern::Pattern;
 use schemas::{ErrorKind, Seq, TenantName, TopicDef, TopicName};
 
 use crate::error::{Result, WireError};
@@ -44,7 +45,7 @@ impl Named {
     /// What `DoPut` is to do with it. Errors: `Invalid` for a replay or a subscription.
     pub(crate) fn append(self) -> Result<Append> {
         match self {
-            Self::Topic(topic) => Ok(Append { topic, on_error: Default::default(), producer: None }),
+            Self::Topic(topic) => Ok(Append::to(topic)),
             Self::Ticket(Ticket { request: Request::Append(append), .. }) => Ok(append),
             Self::Ticket(_) => {
                 let message = r#"descriptor: DoPut expects a path ["orders"] or {"append":{"topic":"orders"}}, found a ticket for DoGet"#;
@@ -89,8 +90,26 @@ pub(crate) async fn info(
         _ => None,
     };
     let json = ticket.to_json();
-    let schema = read::open(shared, tenant, ticket.request).await?.schema;
-    describe(&schema, descriptor, json, records)
+    let owner = owner(shared, tenant, &ticket.request);
+    let schema = match ticket.request {
+        Request::Append(append) => Arc::new(Schema::new(shared.topic(tenant, &append.topic)?.payload.arrow_fields())),
+        request => read::open(shared, tenant, request).await?.schema,
+    };
+    describe(&schema, descriptor, json, records, owner)
+}
+
+/// Where the owner of the topic that is asked for answers. `None` if several topics are meant, or nobody knows: then it is this very server's business.
+fn owner(shared: &Shared, tenant: &TenantName, request: &Request) -> Option<String> {
+    let topic = match request {
+        Request::Append(append) => shared.topics.get(tenant, &append.topic),
+        Request::Replay(replay) => shared.topics.get(tenant, &replay.topic),
+        Request::Subscribe(subscribe) => {
+            let pattern = Pattern::parse(&subscribe.pattern).ok()?;
+            let name = pattern.topic()?.to_owned().try_into().ok()?;
+            shared.topics.get(tenant, &name)
+        }
+    };
+    shared.engine.owner_of(&*topic?)
 }
 
 /// One topic of `ListFlights`.
@@ -101,20 +120,25 @@ pub(crate) fn of_topic(shared: &Arc<Shared>, tenant: &TenantName, topic: &TopicD
         Request::Replay(replay) => records(shared, tenant, replay),
         _ => None,
     };
-    describe(&topic.event_schema(), descriptor, Ticket::from(request).to_json(), records)
+    let owner = shared.engine.owner_of(topic);
+    describe(&topic.event_schema(), descriptor, Ticket::from(request).to_json(), records, owner)
 }
 
-/// One endpoint, here; `records` is -1 on the wire if it is not known.
+/// One endpoint: at `location`, or here; `records` is -1 on the wire if it is not known.
 pub(crate) fn describe(
     schema: &SchemaRef,
     descriptor: FlightDescriptor,
     ticket: Bytes,
     records: Option<i64>,
+    location: Option<String>,
 ) -> Result<FlightInfo> {
     let info = FlightInfo::new().try_with_schema(schema).map_err(|error| {
         WireError::new(ErrorKind::Internal, format!("the answer's schema cannot be encoded: {error}"))
     })?;
-    let endpoint = FlightEndpoint::new().with_ticket(arrow_flight::Ticket::new(ticket));
+    let mut endpoint = FlightEndpoint::new().with_ticket(arrow_flight::Ticket::new(ticket));
+    if let Some(location) = location {
+        endpoint = endpoint.with_location(location);
+    }
     Ok(info
         .with_endpoint(endpoint)
         .with_descriptor(descriptor)

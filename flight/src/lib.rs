@@ -3,14 +3,16 @@
 //! A call goes through `service` (which looks for JSON and paths before it looks for Flight SQL), `auth` (whose call is it), and one of
 //! `append`, `read`, `info`, `actions`, `sql`; `guard` keeps its panics its own; `status` is the only place that knows gRPC codes.
 
-pub mod server;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod server;
 pub mod settings;
 
+pub mod detail;
 pub mod error;
 pub mod status;
+pub mod terms;
 pub mod ticket;
 
 mod auth;

@@ -17,11 +17,27 @@ use query::engine::BatchStream;
 use schemas::{TenantName, limits};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 
 use crate::error::{Result, WireError};
 use crate::shared::{Shared, draining};
 use crate::ticket::{Compression, Request, Ticket};
 use crate::{guard, metrics};
+
+/// The metadata (header) key of a call that wants everything that was acknowledged before it, whoever answers: `true` or `false`.
+const LINEARIZABLE_KEY: &str = "firn-linearizable";
+
+/// Whether the answer must show everything that was acknowledged before the call. At the owner that is so anyway, unless it has been fenced and does
+/// not know it yet; a standby may lag.
+///
+/// Errors: `Invalid` for a value that is neither.
+pub(crate) fn is_linearizable(metadata: &MetadataMap) -> Result<bool> {
+    match metadata.get(LINEARIZABLE_KEY).map(|value| value.as_bytes()) {
+        None | Some(b"false") => Ok(false),
+        Some(b"true") => Ok(true),
+        Some(_) => Err(WireError::invalid(format!("header {LINEARIZABLE_KEY}: expected true or false"))),
+    }
+}
 
 /// Opens what a ticket asks for.
 ///

@@ -10,9 +10,9 @@ use catalog::table::Tables;
 use catalog::topics::Topics;
 use catalog::{Env, Store};
 use ingest::Engine;
-use ingest::engine::Ownership;
-use query::{QueryEngine, TableLastSeqs};
+use ingest::engine::{LaneStatus, Ownership};
 use query::checks::SqlChecks;
+use query::{QueryEngine, TableLastSeqs};
 use schemas::{ErrorKind, limits};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -76,18 +76,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens and probes the store, binds both ports, takes the lane over, begins to serve.
+    /// Opens and probes the store, binds both ports, takes over the lanes that nobody has, follows the others, begins to serve.
     ///
-    /// The ports come first, so that a server that cannot have them fences nobody. HTTP answers from then on (`/ready` with 503), gRPC once the
+    /// The ports come first, so that a server that cannot have them fences nobody. HTTP answers from then on (`/ready` with 503), gRPC once every
     /// lane is open.
     ///
     /// Errors: `Invalid` for settings or a store that cannot serve, `Unavailable` if a port is taken or the store is away; those of
     /// [`Engine::open`].
-    pub async fn start(config: ServerConfig, env: Env) -> Result<Self> {
+    pub async fn start(mut config: ServerConfig, env: Env) -> Result<Self> {
         guard::keep_quiet();
         let recorder = metrics::install();
         let (flight, flight_addr) = bind("gRPC", config.server.flight).await?;
         let (http, http_addr) = bind("HTTP", config.server.http).await?;
+        config.ingest.advertise.get_or_insert_with(|| format!("grpc://{flight_addr}"));
         let (phase, watching) = watch::channel(Phase::Starting);
         let mut tasks = JoinSet::new();
         let (stop, page) = (CancellationToken::new(), Http { phase: watching.clone(), metrics: recorder.clone() });
@@ -107,7 +108,7 @@ impl Server {
         let drain_time = Duration::from_millis(config.server.drain_ms);
         let shared = Box::pin(open(config, env, watching.clone(), drain.clone())).await?;
         let engine = shared.engine.clone();
-        tasks.spawn(follow(engine.ownership(), phase.clone()));
+        tasks.spawn(follow(engine.clone(), phase.clone()));
         let reporter = HealthReporter::new();
         tasks.spawn(report(watching, reporter.clone()));
         let grpc = tokio::spawn(serve(flight, shared, reporter, phase.clone(), drain.clone()));
@@ -141,7 +142,7 @@ impl Server {
         self.tasks.shutdown().await;
     }
 
-    /// Resolves, with the reason, when the server can no longer do its work (fenced, the log is damaged).
+    /// Resolves, with the reason, when the server can no longer do its work (the log is damaged).
     pub async fn stopped(&self) -> WireError {
         let mut phase = self.phase.subscribe();
         loop {
@@ -173,7 +174,7 @@ async fn bind(what: &str, address: SocketAddr) -> Result<(TcpListener, SocketAdd
     Ok((listener, address))
 }
 
-/// Store, write path, read path. From here on every earlier owner of the lane is fenced.
+/// Store, write path, read path. From here on every earlier owner of the lanes that it owns is fenced.
 async fn open(
     config: ServerConfig,
     env: Env,
@@ -184,15 +185,16 @@ async fn open(
     store.probe().await?;
     let topics = Topics::new(store.clone(), env.clone());
     let tables = Tables::new(store.clone(), env.clone());
+    let last_seqs = TableLastSeqs::new(&tables, &config.query);
     let parts = ingest::engine::Parts {
         store,
         topics: topics.clone(),
         tables: tables.clone(),
         checks: Arc::new(SqlChecks),
+        last_seqs: Arc::new(last_seqs.clone()),
         env: env.clone(),
         settings: config.ingest,
     };
-    let last_seqs = TableLastSeqs::new(&tables, &config.query);
     let engine = Engine::open(parts).await?;
     let parts = query::engine::Parts {
         topics: topics.clone(),
@@ -236,18 +238,30 @@ async fn serve(
     }
 }
 
-/// Takes over what the lane says of itself.
-async fn follow(mut ownership: watch::Receiver<Ownership>, phase: watch::Sender<Phase>) {
+/// Takes over what the lanes say of themselves.
+async fn follow(engine: Engine, phase: watch::Sender<Phase>) {
+    let mut changes = engine.changes();
     loop {
-        let next = match &*ownership.borrow_and_update() {
-            Ownership::Open { lane, epoch } => Phase::Serving { lane: *lane, epoch: *epoch },
-            Ownership::Stopped(error) => Phase::Stopped(error.clone().into()),
+        changes.mark_unchanged();
+        let next = match stopped(&engine.lanes()) {
+            None => Phase::Serving(engine.clone()),
+            Some(error) => Phase::Stopped(error),
         };
         change(&phase, next);
-        if ownership.changed().await.is_err() {
+        if changes.changed().await.is_err() {
             return;
         }
     }
+}
+
+/// Why none of the lanes can be served: if one can, so can the server. A reason that passes comes before one that does not.
+fn stopped(lanes: &[LaneStatus]) -> Option<WireError> {
+    let reason = |lane: &LaneStatus| match &lane.ownership {
+        Ownership::Stopped(error) => Some(WireError::from(error.clone())),
+        Ownership::Open { .. } | Ownership::Standby { .. } => None,
+    };
+    let reasons: Vec<_> = lanes.iter().map(reason).collect::<Option<_>>()?;
+    reasons.iter().find(|reason| reason.kind().is_retryable()).or(reasons.first()).cloned()
 }
 
 /// Moves on to `next`. A server that drains does not serve again; one that has stopped has stopped, unless it is for a reason that passes:
@@ -258,7 +272,7 @@ fn change(phase: &watch::Sender<Phase>, next: Phase) {
             (Phase::Stopped(error), _) if !error.kind().is_retryable() => false,
             (Phase::Stopped(_), _) => true,
             (Phase::Draining, next) => matches!(next, Phase::Stopped(error) if !error.kind().is_retryable()),
-            (Phase::Serving { .. } | Phase::Starting, _) => true,
+            (Phase::Serving(_) | Phase::Starting, _) => true,
         };
         if moves {
             *phase = next;

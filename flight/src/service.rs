@@ -106,6 +106,9 @@ impl FlightService for Service {
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let work = async {
             let tenant = tenant_of(request.metadata())?;
+            if read::is_linearizable(request.metadata())? {
+                self.shared.engine.catch_up().await.map_err(WireError::from)?;
+            }
             let ticket = request.into_inner().ticket;
             if is_json(&ticket) {
                 Ok(read::get(&self.shared, &tenant, &ticket).await?)

@@ -48,7 +48,7 @@ pub(crate) async fn info(
         // The command itself says what to read.
         _ => descriptor.cmd.clone(),
     };
-    Ok(info::describe(&schema, descriptor, ticket, None)?)
+    Ok(info::describe(&schema, descriptor, ticket, None, None)?)
 }
 
 /// The schema of a command's answer.

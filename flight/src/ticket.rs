@@ -3,10 +3,11 @@
 //! ```json
 //! {"replay":    {"topic":"orders", "key":"o-17", "from":1, "to":900, "columns":["_seq","amount"], "where":"amount > 3"}}
 //! {"subscribe": {"pattern":"orders/eu/>", "from":"beginning", "columns":["amount"], "where":"amount > 3"}}
-//! {"append":    {"topic":"orders", "on_error":"reject-row", "producer":"billing-1"}}
+//! {"append":    {"topic":"orders", "on_error":"reject-row", "producer":"billing-1", "producer_epoch":3, "on_condition":"answer"}}
 //! ```
 //!
-//! Only `topic` and `pattern` are required. Beside the request a document may say `"v":1`, its version (1 if absent; others are refused),
+//! Only `topic` and `pattern` are required. With a `producer_epoch` (the action `producer` gives one) each batch says its `producer_seq` and can be
+//! sent again without harm ([`crate::terms`]). Beside the request a document may say `"v":1`, its version (1 if absent; others are refused),
 //! and `"compress":"lz4"`, which asks for LZ4 record batches in the answer. Unknown fields are refused, so that a typing error is not
 //! taken for silence. A document has at most [`limits::TICKET_BYTES_MAX`] bytes; nesting is bounded by the parser.
 
@@ -64,6 +65,37 @@ pub struct Append {
     /// The producer's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub producer: Option<String>,
+    /// The epoch that the action `producer` gave; then each batch has a `producer_seq`, and one that is sent again is appended once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub producer_epoch: Option<u64>,
+    /// What a condition or a fence that does not hold does to the stream.
+    #[serde(default, skip_serializing_if = "OnCondition::is_fail")]
+    pub on_condition: OnCondition,
+}
+
+/// What a condition or a fence that does not hold does to an append stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnCondition {
+    /// It ends the stream with a status, and no batch after it is appended.
+    #[default]
+    Fail,
+    /// It is the answer to that batch alone, as `refused_by`; the stream goes on.
+    Answer,
+}
+
+impl OnCondition {
+    fn is_fail(&self) -> bool {
+        *self == Self::Fail
+    }
+}
+
+impl Append {
+    /// A plain append.
+    pub fn to(topic: TopicName) -> Self {
+        let (on_error, on_condition) = (OnError::default(), OnCondition::default());
+        Self { topic, on_error, producer: None, producer_epoch: None, on_condition }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -169,7 +201,12 @@ fn check(request: &Request) -> Result<()> {
             bytes("where", subscribe.filter.as_ref(), limits::EXPRESSION_BYTES_MAX)?;
             columns(subscribe.columns.as_ref())
         }
-        Request::Append(append) => bytes("producer", append.producer.as_ref(), limits::NAME_BYTES_MAX),
+        Request::Append(append) => {
+            if append.producer_epoch.is_some() && append.producer.is_none() {
+                return Err(WireError::invalid("ticket: expected a producer beside producer_epoch, found none"));
+            }
+            bytes("producer", append.producer.as_ref(), limits::NAME_BYTES_MAX)
+        }
     }
 }
 

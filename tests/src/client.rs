@@ -1,5 +1,6 @@
 //! A stock Flight client: `arrow-flight` and JSON documents, nothing of Firn's.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{Action, FlightDescriptor, FlightInfo, PutResult, Ticket};
+use arrow_flight::{Action, FlightData, FlightDescriptor, FlightInfo, PutResult, Ticket};
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
@@ -40,6 +42,12 @@ pub struct Receipt {
     /// Rows refused, each with its reason.
     #[serde(default)]
     pub refused: Vec<Refusal>,
+    /// It was appended before.
+    #[serde(default)]
+    pub duplicate: bool,
+    /// The condition or fence for which nothing of it was appended.
+    #[serde(default)]
+    pub refused_by: Option<Value>,
 }
 
 /// Why one row was refused.
@@ -143,6 +151,24 @@ impl Client {
     pub async fn append(&self, to: FlightDescriptor, batches: Vec<RecordBatch>) -> Result<Vec<Receipt>, FlightError> {
         let answers = self.append_stream(to, futures::stream::iter(batches)).await?;
         answers.try_collect().await
+    }
+
+    /// Appends batches, each with what is said of it in its `app_metadata`, and waits for all answers.
+    pub async fn append_with_terms(
+        &self,
+        to: FlightDescriptor,
+        batches: Vec<(RecordBatch, Bytes)>,
+    ) -> Result<Vec<Receipt>, FlightError> {
+        let (batches, mut said): (Vec<_>, VecDeque<_>) = batches.into_iter().unzip();
+        let encoder =
+            FlightDataEncoderBuilder::new().with_flight_descriptor(Some(to)).with_max_flight_data_size(usize::MAX);
+        let encoded = encoder.build(futures::stream::iter(batches.into_iter().map(Ok)));
+        let mut messages: Vec<FlightData> = encoded.try_collect().await?;
+        // The first is the schema; without dictionaries all others are batches.
+        messages.iter_mut().skip(1).for_each(|message| message.app_metadata = said.pop_front().unwrap_or_default());
+        let answers = self.flight().do_put(futures::stream::iter(messages)).await?.into_inner();
+        let results: Vec<PutResult> = answers.try_collect().await?;
+        results.iter().map(Receipt::parse).collect()
     }
 
     /// The batches behind a JSON ticket as they come.

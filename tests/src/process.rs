@@ -52,7 +52,11 @@ pub fn firn() -> Result<PathBuf> {
 impl Process {
     /// Starts a server; does not wait for it.
     pub fn start(launch: &Launch) -> Result<Self> {
-        let flight = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], free_port()?)), launch)
+    }
+
+    /// Starts a server that listens there.
+    pub fn start_at(flight: SocketAddr, launch: &Launch) -> Result<Self> {
         let mut child = Command::new(firn()?)
             .args(["serve", "--data", &launch.data, "--flight", &flight.to_string(), "--http", "127.0.0.1:0"])
             .args(&launch.arguments)

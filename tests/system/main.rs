@@ -10,6 +10,8 @@ mod faults;
 mod hostile;
 mod load;
 mod notebook;
+mod ownership;
+mod producers;
 mod replay;
 mod stores;
 mod subscription;

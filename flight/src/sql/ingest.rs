@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow_flight::sql::{CommandStatementIngest, DoPutUpdateResult, TableExistsOption, TableNotExistOption};
-use ingest::engine::OnError;
 use schemas::{TenantName, TopicName};
 use tonic::Status;
 
@@ -31,8 +30,7 @@ pub(crate) async fn run(
     }
     let topic = TopicName::new(ingest.table.clone()).map_err(WireError::from)?;
     check_options(&ingest, shared.topics.get(tenant, &topic).is_some())?;
-    let append = Append { topic, on_error: OnError::RejectBatch, producer: None };
-    let appender = append::appender(shared, tenant, append).await?;
+    let appender = append::appender(shared, tenant, Append::to(topic)).await?;
     let rows = append::append_all(source, appender).await?;
     Ok(DoPutUpdateResult { record_count: rows as i64 })
 }

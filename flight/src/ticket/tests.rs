@@ -34,8 +34,12 @@ fn subscribe() -> impl Strategy<Value = Request> {
 
 fn append() -> impl Strategy<Value = Request> {
     let on_error = prop_oneof![Just(OnError::RejectBatch), Just(OnError::RejectRow), Just(OnError::DeadLetter)];
-    (topic(), on_error, option::of(".{0,20}"))
-        .prop_map(|(topic, on_error, producer)| Append { topic, on_error, producer })
+    let on_condition = prop_oneof![Just(OnCondition::Fail), Just(OnCondition::Answer)];
+    (topic(), on_error, option::of((".{0,20}", option::of(any::<u64>()))), on_condition)
+        .prop_map(|(topic, on_error, identity, on_condition)| {
+            let (producer, producer_epoch) = identity.unzip();
+            Append { topic, on_error, producer, producer_epoch: producer_epoch.flatten(), on_condition }
+        })
         .prop_map(Request::Append)
 }
 
@@ -98,6 +102,7 @@ fn a_bad_ticket_is_refused_with_a_word_on_what_is_wrong() {
         (r#"{"v":2,"replay":{"topic":"a"}}"#, "version 1, found 2"),
         (r#"{"replay":{"topic":"a","columns":[]}}"#, "columns"),
         (r#"{"append":{"topic":"a","on_error":"explode"}}"#, "explode"),
+        (r#"{"append":{"topic":"a","producer_epoch":3}}"#, "expected a producer"),
         (&deep, "expected"),
         (&big, "at most"),
         (&long_key, "key of at most"),

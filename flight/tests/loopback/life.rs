@@ -76,17 +76,33 @@ async fn a_port_that_is_taken_is_reported_before_anyone_is_fenced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_fenced_says_so_and_acknowledges_nothing_more() {
+async fn a_server_that_is_fenced_stands_by_and_names_the_owner_to_writers() {
     let mut here = Loop::start().await;
     let mut config = ServerConfig::default();
     config.store.url = here._folder.path().to_str().expect("utf-8").to_owned();
     config.server.flight.set_port(0);
     config.server.http.set_port(0);
+    config.ingest.take_over = true;
     let other = Box::pin(Server::start(config, Env::system())).await.expect("takes over");
+    let owner = format!("grpc://{}", other.flight_addr());
     let status = here.put(path("orders"), vec![batch(0, 3)]).await.expect_err("fenced");
     assert!(matches!(kind(&status).as_str(), Some("fenced" | "indeterminate")), "{status}");
-    assert_eq!(here.server.stopped().await.kind(), schemas::ErrorKind::Fenced);
-    assert_eq!(page(&here.server, "/ready").await.0, 503);
+    let detail = loop {
+        let status = here.put(path("orders"), vec![batch(0, 3)]).await.expect_err("fenced");
+        let detail = status.metadata().get(flight::status::DETAIL_KEY).expect("a detail").to_str().expect("ascii");
+        let detail: Value = serde_json::from_str(detail).expect("JSON");
+        if detail["owner"] != Value::Null {
+            break detail;
+        }
+    };
+    assert_eq!((&detail["reason"], &detail["owner"]), (&json!("not-owner"), &json!(owner)));
+    let info = here.client.get_flight_info(path("orders")).await.expect("an info").into_inner();
+    assert_eq!(info.endpoint[0].location[0].uri, owner);
+    let (status, ready) = page(&here.server, "/ready").await;
+    assert_eq!(status, 200, "it answers reads: {ready}");
+    assert!(ready.contains(r#""role":"standby""#), "{ready}");
+    here.act("take-over", &json!({})).await.expect("takes it back");
+    assert_eq!(here.put(path("orders"), vec![batch(0, 3)]).await.expect("the owner again")[0].accepted, 3);
     other.shutdown().await;
     here.server.shutdown().await;
 }
