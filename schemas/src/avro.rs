@@ -105,6 +105,11 @@ impl Mapping<'_> {
             let mut member = self.field(&field.name, &field.schema)?;
             member.doc.clone_from(&field.doc);
             member.default = field.default.as_ref().map(|default| in_micros(&field.schema, default));
+            if let (PayloadType::Enum(symbols), Some(Value::String(default))) = (&member.kind, &member.default)
+                && !symbols.contains(default)
+            {
+                return Err(self.fault(format!("its default {default:?} is none of its symbols {symbols:?}")));
+            }
             members.push(member);
             self.path.pop();
         }

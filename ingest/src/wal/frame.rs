@@ -150,9 +150,9 @@ impl Frame {
         Self::record(FrameKind::Seal, TenantId(Uuid::nil()), TopicId(Uuid::nil()), Payload::new(Bytes::new()))
     }
 
-    /// Seq of the last event.
+    /// Seq of the last event. A frame that nobody could have written may name any seqs: they end where numbers do.
     pub(crate) fn last_seq(&self) -> Seq {
-        Seq(self.first_seq.0 + i64::from(self.count) - 1)
+        Seq(self.first_seq.0.saturating_add(i64::from(self.count)).saturating_sub(1))
     }
 
     /// Bytes in a segment.

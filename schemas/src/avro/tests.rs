@@ -251,3 +251,14 @@ fn a_name_that_avro_does_not_allow_is_refused_by_name() {
         }
     }
 }
+
+#[test]
+fn a_default_that_is_no_symbol_is_refused() {
+    // The enum's own default, for symbols that a reader does not know, makes the parser take any.
+    let kind = json!({"type": "enum", "name": "kind", "symbols": ["A", "B"], "default": "A"});
+    let field = |default| json!([{"name": "k", "type": ["null", kind], "default": default}]);
+    let schema = |default: Value| json!({"type": "record", "name": "e", "fields": field(default)});
+    let error = payload(&schema(json!("C")), Nanos::Refuse).expect_err("no symbol");
+    assert!(error.to_string().contains(r#""C" is none of its symbols"#), "{error}");
+    assert!(payload(&schema(json!(null)), Nanos::Refuse).is_ok());
+}
