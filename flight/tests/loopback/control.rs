@@ -71,7 +71,7 @@ async fn every_action_that_is_listed_is_known() {
     let mut here = Loop::start().await;
     let actions: Vec<_> =
         here.client.list_actions(Empty {}).await.expect("actions").into_inner().try_collect().await.expect("actions");
-    assert_eq!(actions.len(), 8);
+    assert_eq!(actions.len(), 13);
     for action in actions {
         if let Err(status) = here.client.do_action(Action::new(action.r#type, "{}")).await {
             assert_ne!(status.code(), Code::Unimplemented, "{status}");
