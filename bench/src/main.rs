@@ -35,7 +35,11 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "1,100,10000")]
     request_topics: Vec<usize>,
     /// Only these groups, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "burst,sustain,latency,live,replay,lookup,sql,requests,counter,cold")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "burst,sustain,latency,live,replay,lookup,sql,requests,counter,cold"
+    )]
     only: Vec<String>,
     /// Settings of the write path that differ in `burst` and `sustain`, as JSON.
     #[arg(long, default_value = "{}", value_parser = json)]

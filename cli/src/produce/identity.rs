@@ -57,7 +57,7 @@ impl Identity {
 fn derived(args: &Produce) -> Result<String, Failure> {
     let fault = |error: std::io::Error| Failure::usage(format!("{}: {error}", args.file.display()));
     if !args.file.is_file() {
-        let run = uuid::Uuid::new_v4().simple();
+        let run = catalog::Env::system().uuid().simple();
         return Ok(format!("run-{run}"));
     }
     let mut hash = Xxh3::new();
