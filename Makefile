@@ -38,6 +38,10 @@ test-crash: ## kill -9 sixty times under load, on a local folder and on S3; prin
 	$(CARGO_BUILD)
 	FIRN_KILLS=60 $(SYSTEM) --nocapture --test-threads=1 crash::
 
+.PHONY: simulate
+simulate: ## Nodes, clients and store in one thread: SEEDS=200 many seeds, then the planted bugs; SEED=17 one again, with its trace
+	PLANTED=$(if $(SEED),,1) cargo test --locked --workspace --test simulate --features simulation/planted
+
 .PHONY: model
 model: ## The protocol's model, explored further than the tests do (minutes); prints states, depths, and how each rule's absence shows
 	cargo run --locked --package model

@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tests", &["schemas", "catalog", "ingest", "query", "flight"]),
     ("bench", &["schemas", "catalog", "ingest", "query", "flight"]),
     ("model", &[]),
+    ("simulation", &["schemas", "catalog", "ingest"]),
 ];
 
 /// Foreign crates with a home: the only crates that may name them.

@@ -22,28 +22,24 @@ pub enum Bug {
     NoSeal,
     /// SEALs are removed with the segments below the floor.
     SealCollected,
-    /// Of several epochs left open, only the newest is sealed.
-    OnlyNewestSealed,
-    /// The first segment is written before the root says that the earlier epochs are closed.
-    WriteBeforeClosed,
-    /// The floor moves by the watermarks that the flusher hoped for, not by those that a fresh load shows.
-    FloorBeforeReload,
     /// The tail is rebuilt from the checkpoint on, not from the floor on.
     TailFromCheckpoint,
     /// A commit that lost is applied to the newer base as it is.
     RebaseOnConflict,
     /// A flush goes on if the watermark is at or beyond its first row.
     WatermarkAtLeast,
-    /// Data files of two attempts have one name, and are put without a condition.
-    FileNameWithoutNonce,
     /// A checkpoint holds what is in flight.
     CheckpointInFlight,
     /// After an unclear commit its files are deleted.
     DeleteOnUnknown,
     /// A read view takes the table's snapshot first and the tail after it.
     SnapshotBeforeTail,
-    /// A flush takes rows that are in flight.
-    FlushUndecided,
+    /// A checkpoint says nothing of producers.
+    ProducersForgotten,
+    /// What was looked up in the table decides although the tail begins above it by now.
+    StaleFact,
+    /// A refusal is given without a look at the root.
+    RefusalWhenFenced,
 }
 
 /// The one that is planted; 0 for none.
@@ -51,25 +47,23 @@ pub enum Bug {
 static PLANTED: AtomicUsize = AtomicUsize::new(0);
 
 impl Bug {
-    /// All, in the order of the protocol.
-    pub const ALL: [Self; 17] = [
+    /// All.
+    pub const ALL: [Self; 15] = [
         Self::NoNonceCheck,
         Self::ConflictAsExists,
         Self::AckOutOfOrder,
         Self::VisibleBeforeDecided,
         Self::NoSeal,
         Self::SealCollected,
-        Self::OnlyNewestSealed,
-        Self::WriteBeforeClosed,
-        Self::FloorBeforeReload,
         Self::TailFromCheckpoint,
         Self::RebaseOnConflict,
         Self::WatermarkAtLeast,
-        Self::FileNameWithoutNonce,
         Self::CheckpointInFlight,
         Self::DeleteOnUnknown,
         Self::SnapshotBeforeTail,
-        Self::FlushUndecided,
+        Self::ProducersForgotten,
+        Self::StaleFact,
+        Self::RefusalWhenFenced,
     ];
 }
 

@@ -38,7 +38,9 @@ pub(crate) async fn live(world: Arc<World>) -> turmoil::Result {
     let other = world.plan.nodes - 1;
     insist(&world, Some(other), Ask::TakeOver).await;
     let after = dump(&world, other).await;
-    insist(&world, Some(other), Ask::Flush).await;
+    for topic in TOPICS {
+        insist(&world, None, Ask::Flush { topic: topic.into() }).await;
+    }
     let flushed = dump(&world, other).await;
     for (number, topic) in TOPICS.iter().enumerate() {
         let (Some(before), Some(after), Some(flushed)) = (before.get(number), after.get(number), flushed.get(number))

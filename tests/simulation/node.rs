@@ -155,10 +155,7 @@ impl Process {
         match ask {
             Ask::Append(batch) => self.append(batch).await.unwrap_or_else(|error| told(&error)),
             Ask::Producer { topic, name } => self.epoch(&topic, &name).await.unwrap_or_else(|error| told(&error)),
-            Ask::Flush => match self.engine.flush(&TenantName::default(), None).await {
-                Ok(()) => Said::Done,
-                Err(error) => Said::Refused(error.to_string()),
-            },
+            Ask::Flush { topic } => self.flush(&topic).await.map_or_else(|error| told(&error), |()| Said::Done),
             Ask::TakeOver => match self.engine.take_over(None).await {
                 Ok(()) => Said::Done,
                 Err(error) => Said::Refused(error.to_string()),
@@ -169,6 +166,10 @@ impl Process {
             },
             Ask::Dump { topic } => self.read(world, &topic).await.map_or_else(refused, Said::Rows),
         }
+    }
+
+    async fn flush(&self, topic: &str) -> Result<(), IngestError> {
+        self.engine.flush(&TenantName::default(), Some(&TopicName::new(topic)?)).await
     }
 
     async fn epoch(&self, topic: &str, name: &str) -> Result<Said, IngestError> {

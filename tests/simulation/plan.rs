@@ -48,7 +48,7 @@ impl Plan {
             checkpoint_bytes: random.random_range(2_000..40_000),
             ..Settings::default()
         };
-        let strike_interval_ms = random.random_range(500..3_000);
+        let strike_interval_ms = random.random_range(1_500..6_000);
         Self { seed, nodes: random.random_range(2..4), clients, operations, rates, settings, strike_interval_ms }
     }
 }

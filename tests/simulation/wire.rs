@@ -27,8 +27,10 @@ pub(crate) enum Ask {
     Dump {
         topic: String,
     },
-    /// Put what there is into the tables.
-    Flush,
+    /// Put what there is of a topic into its table.
+    Flush {
+        topic: String,
+    },
     /// Take every lane over.
     TakeOver,
 }

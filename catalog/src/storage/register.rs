@@ -6,7 +6,7 @@
 //! {"nonce":"<32 hex digits>","xxh3":"<16 hex digits>","content":<the document>}
 //! ```
 //!
-//! The nonce decides whose a revision is, whatever the store answered; it also makes every revision's bytes differ from every other's,
+//! The hash covers the register's path, the nonce's digits and the document. The nonce decides whose a revision is, whatever the store answered; it also makes every revision's bytes differ from every other's,
 //! so that an ETag made from content never comes back.
 
 use std::fmt::Debug;
@@ -75,7 +75,7 @@ pub(super) async fn swap(
     content: &[u8],
 ) -> Result<Swap> {
     let nonce = env.nonce();
-    let document = encode(nonce, content).map_err(|error| {
+    let document = encode(path, nonce, content).map_err(|error| {
         let message = format!("{}: expected a JSON document", name(path));
         CatalogError::new(ErrorKind::Invalid, message).caused_by(error)
     })?;
@@ -117,28 +117,28 @@ const HASH_DIGITS: usize = 16;
 type Nonce = [u8; 16];
 
 /// The bytes of a revision. Errors: `content` is not JSON.
-fn encode(nonce: Nonce, content: &[u8]) -> std::result::Result<Bytes, serde_json::Error> {
+fn encode(path: &Path, nonce: Nonce, content: &[u8]) -> std::result::Result<Bytes, serde_json::Error> {
     serde_json::from_slice::<IgnoredAny>(content)?;
     let nonce = hex(nonce);
-    let hash = hash(nonce.as_bytes(), content);
+    let hash = hash(path, nonce.as_bytes(), content);
     Ok([NONCE_OPENS, nonce.as_bytes(), HASH_OPENS, hash.as_bytes(), CONTENT_OPENS, content, CLOSES].concat().into())
 }
 
 /// The nonce and the content of a revision. Errors: `Corrupt` if a bit of it is not as it was written.
 fn decode(path: &Path, document: &Bytes) -> Result<(Nonce, Bytes)> {
-    parse(document).ok_or_else(|| {
+    parse(path, document).ok_or_else(|| {
         let found = String::from_utf8_lossy(&document[..document.len().min(80)]);
         let message = format!("{}: expected a whole document, found {} bytes: {found:?}…", name(path), document.len());
         CatalogError::new(ErrorKind::Corrupt, message)
     })
 }
 
-fn parse(document: &Bytes) -> Option<(Nonce, Bytes)> {
+fn parse(path: &Path, document: &Bytes) -> Option<(Nonce, Bytes)> {
     let rest = document.strip_prefix(NONCE_OPENS)?;
     let (nonce, rest) = rest.split_at_checked(NONCE_DIGITS)?;
     let (stored, rest) = rest.strip_prefix(HASH_OPENS)?.split_at_checked(HASH_DIGITS)?;
     let content = rest.strip_prefix(CONTENT_OPENS)?.strip_suffix(CLOSES)?;
-    if hash(nonce, content).as_bytes() != stored {
+    if hash(path, nonce, content).as_bytes() != stored {
         return None;
     }
     let nonce = u128::from_str_radix(std::str::from_utf8(nonce).ok()?, 16).ok()?.to_be_bytes();
@@ -148,13 +148,14 @@ fn parse(document: &Bytes) -> Option<(Nonce, Bytes)> {
 /// For the fuzzer: what is read is what was written, to the byte; and a document is read back from its revision.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_register(data: &Bytes) {
-    if let Some((nonce, content)) = parse(data)
-        && let Ok(written) = encode(nonce, &content)
+    let path = Path::from("fuzz.json");
+    if let Some((nonce, content)) = parse(&path, data)
+        && let Ok(written) = encode(&path, nonce, &content)
     {
         assert_eq!(&written, data);
     }
-    if let Ok(revision) = encode([7; 16], data) {
-        assert_eq!(parse(&revision), Some(([7; 16], data.clone())));
+    if let Ok(revision) = encode(&path, [7; 16], data) {
+        assert_eq!(parse(&path, &revision), Some(([7; 16], data.clone())));
     }
 }
 
@@ -162,8 +163,10 @@ fn hex(nonce: Nonce) -> String {
     format!("{:032x}", u128::from_be_bytes(nonce))
 }
 
-fn hash(nonce: &[u8], content: &[u8]) -> String {
+/// The path is in it: a read that is led to another register does not take that one for this.
+fn hash(path: &Path, nonce: &[u8], content: &[u8]) -> String {
     let mut hash = Xxh3::new();
+    hash.update(path.as_ref().as_bytes());
     hash.update(nonce);
     hash.update(content);
     format!("{:016x}", hash.digest())

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use catalog::storage::Creation;
 use catalog::{Env, Store};
+use schemas::planted::{Bug, planted};
 use schemas::{ErrorKind, LaneId, ShardSeqs, TenantName, TopicDef, Watermark};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -75,7 +76,11 @@ pub(crate) fn encode(lane: LaneId, at: Position, state: &LaneState, nonce: Uuid)
         topics: state.topics.values().map(topic).collect(),
         dropped: state.dropped.values().map(dropped).collect(),
         parked: state.parked.iter().map(|(topic, parked)| ParkedDocument::new(*topic, parked)).collect(),
-        producers: (&state.producers).into(),
+        producers: if planted(Bug::ProducersForgotten) {
+            (&Producers::default()).into()
+        } else {
+            (&state.producers).into()
+        },
         fences: state.fences.document(),
     };
     serde_json::to_vec(&document).expect("a checkpoint is plain data").into()

@@ -67,7 +67,7 @@ pub(crate) async fn write(store: &Store, env: &Env, lane: LaneId, epoch: Epoch, 
         let part = batches[range].to_vec();
         let head = Head { lane, topic, from: next, to: next.plus(part.iter().map(RecordBatch::num_rows).sum()) };
         let nonce = env.uuid();
-        let encoded = tokio::task::spawn_blocking(move || object::encode(head, nonce.into_bytes(), &part)).await;
+        let encoded = env.compute(move || object::encode(head, nonce.into_bytes(), &part)).await;
         let object =
             encoded.map_err(|error| internal(format!("rows of topic {topic} were not encoded: {error}")))??;
         let name = format!("{epoch}-{}", nonce.as_simple());

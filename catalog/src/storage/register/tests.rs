@@ -22,23 +22,29 @@ async fn swap_in(
 
 #[test]
 fn a_revision_is_readable_json() {
-    let bytes = encode([0xab; 16], br#"{"epoch":7}"#).unwrap();
-    let text = r#"{"nonce":"abababababababababababababababab","xxh3":"b15fa73ec0f55df0","content":{"epoch":7}}"#;
+    let bytes = encode(&path(), [0xab; 16], br#"{"epoch":7}"#).unwrap();
+    let text = r#"{"nonce":"abababababababababababababababab","xxh3":"2cb1da340cc3e250","content":{"epoch":7}}"#;
     assert_eq!(String::from_utf8(bytes.to_vec()).unwrap(), format!("{text}\n"));
+}
+
+#[test]
+fn another_register_is_not_taken_for_the_one_that_was_asked_for() {
+    let bytes = encode(&Path::from("lanes/1/root.json"), [1; 16], b"1").unwrap();
+    assert_eq!(decode(&path(), &bytes).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 proptest! {
     #[test]
     fn what_was_encoded_is_decoded(nonce: [u8; 16], text: String, number: i64) {
         let content = serde_json::json!({"text": text, "number": number}).to_string();
-        let bytes = encode(nonce, content.as_bytes()).unwrap();
+        let bytes = encode(&path(), nonce, content.as_bytes()).unwrap();
         prop_assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok());
         prop_assert_eq!(decode(&path(), &bytes).unwrap(), (nonce, Bytes::from(content)));
     }
 
     #[test]
     fn a_flipped_bit_or_a_missing_byte_is_found(nonce: [u8; 16], text: String, at: prop::sample::Index, bit in 0..8u32) {
-        let bytes = encode(nonce, serde_json::json!(text).to_string().as_bytes()).unwrap();
+        let bytes = encode(&path(), nonce, serde_json::json!(text).to_string().as_bytes()).unwrap();
         let mut flipped = bytes.to_vec();
         flipped[at.index(bytes.len())] ^= 1u8 << bit;
         for damaged in [flipped.into(), bytes.slice(..at.index(bytes.len()))] {
