@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+/// A name and what it runs.
+type Target = (&'static str, fn(&[u8]));
+
 /// Every file of `corpus` and `regressions`, for each target. Fails if a target has none: its folder was renamed, or never made.
-pub(super) fn replay(targets: &[(&str, fn(&[u8]))]) {
+pub(super) fn replay(targets: &[Target]) {
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
     for (name, run) in targets {
         let mut inputs = 0;

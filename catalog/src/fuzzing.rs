@@ -6,8 +6,11 @@ use crate::storage::fuzz_register;
 use crate::table::fuzz_pointer;
 use crate::topics::fuzz_documents;
 
+/// A name and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// By name, as `make fuzz TARGET=…` takes them.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("register", register), ("documents", documents)];
+pub const TARGETS: &[Target] = &[("register", register), ("documents", documents)];
 
 /// A register's revision as the store holds it, and likewise a document on its way there.
 fn register(data: &[u8]) {

@@ -98,11 +98,25 @@ pub(crate) async fn health(client: Client, as_json: bool) -> Result<(), Failure>
     let status = report["status"].as_str().unwrap_or("unknown").to_owned();
     match as_json {
         true => json_line(&report)?,
-        false => println!("{status}"),
+        false => {
+            println!("{status}");
+            report["lanes"].as_array().into_iter().flatten().for_each(print_lane);
+        }
     }
     match status.as_str() {
         "serving" => Ok(()),
         other => Err(Failure::away(format!("the server is {other}"))),
+    }
+}
+
+/// `lane 0: standby in epoch 3 of grpc://10.0.0.7:8815, 40 ms behind`
+fn print_lane(lane: &Value) {
+    let text = |name: &str| lane[name].as_str().unwrap_or("unknown");
+    let (number, epoch, behind) = (&lane["lane"], &lane["epoch"], &lane["lag_ms"]);
+    match text("role") {
+        "owner" => println!("lane {number}: owner in epoch {epoch}"),
+        "standby" => println!("lane {number}: standby in epoch {epoch} of {}, {behind} ms behind", text("owner")),
+        role => println!("lane {number}: {role}: {}", text("message")),
     }
 }
 

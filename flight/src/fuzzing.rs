@@ -8,8 +8,11 @@ use crate::decode::Decoder;
 use crate::terms::BatchTerms;
 use crate::ticket::{Ticket, is_json};
 
+/// A name and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// By name, as `make fuzz TARGET=…` takes them.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("decoder", decoder), ("ticket", ticket)];
+pub const TARGETS: &[Target] = &[("decoder", decoder), ("ticket", ticket)];
 
 /// A stream of Flight messages, each as two lengths of 16 bits, header, body. Every column of what is taken for a batch is sound to the last value.
 fn decoder(mut data: &[u8]) {

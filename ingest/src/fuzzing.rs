@@ -16,8 +16,11 @@ use crate::lane::{Position, checkpoint};
 use crate::rows::{Shape, ValidRows};
 use crate::wal::{Frame, FrameKind, LinkHash, Payload, Place, Segment, decode_body, segment};
 
+/// A name and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// By name, as `make fuzz TARGET=…` takes them.
-pub const TARGETS: &[(&str, fn(&[u8]))] =
+pub const TARGETS: &[Target] =
     &[("segment", segment), ("frames", frames), ("body", body), ("root", root), ("checkpoint", checkpoint)];
 
 /// A topic with a field of every kind.

@@ -2,8 +2,11 @@
 
 use crate::sql::guard;
 
+/// A name and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// By name, as `make fuzz TARGET=…` takes them.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("sql", sql)];
+pub const TARGETS: &[Target] = &[("sql", sql)];
 
 /// A statement, and likewise an expression: parsing ends, and what passes is refused neither for its size nor its depth when it is written out and dropped.
 fn sql(data: &[u8]) {

@@ -7,8 +7,11 @@ use crate::pattern::Pattern;
 use crate::topic::Nanos;
 use crate::{LaneId, TenantId, TopicDef, TopicId, TopicName, TopicSpec, avro, envelope, limits};
 
+/// A name and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// By name, as `make fuzz TARGET=…` takes them.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("pattern", pattern), ("topic", topic), ("avro", avro_schema)];
+pub const TARGETS: &[Target] = &[("pattern", pattern), ("topic", topic), ("avro", avro_schema)];
 
 /// A pattern, a line feed, a path: what is read is written back the same, and its promises to scans hold.
 fn pattern(data: &[u8]) {

@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use self::cluster::{Cluster, Door};
+use self::consumer::Followed;
 use self::producer::{Beat, Produced, Producer};
 use self::tally::Tally;
 use crate::crash::ledger::Ledger;
@@ -77,7 +78,7 @@ fn schedule(random: &mut StdRng) -> Vec<Fault> {
 /// Everything that runs against the processes.
 struct Load {
     producers: Vec<JoinHandle<Produced>>,
-    followers: Vec<JoinHandle<(Vec<(usize, i64)>, usize)>>,
+    followers: Vec<JoinHandle<Followed>>,
     replays: JoinHandle<usize>,
     enough: watch::Sender<bool>,
     end: watch::Sender<i64>,
@@ -87,7 +88,7 @@ struct Load {
 struct Done {
     ledger: Ledger,
     produced: Vec<Produced>,
-    followed: Vec<(Vec<(usize, i64)>, usize)>,
+    followed: Vec<Followed>,
     replays: usize,
 }
 

@@ -47,7 +47,16 @@ impl TableState {
         metadata: Arc<TableMetadata>,
     ) -> Result<Self> {
         let watermark = verified_watermark(&metadata, topic, &format!("table {name}"))?;
-        Ok(Self { shared, name, pinned, metadata_uri, metadata, watermark, files: OnceCell::new(), foreign_checked: OnceCell::new() })
+        Ok(Self {
+            shared,
+            name,
+            pinned,
+            metadata_uri,
+            metadata,
+            watermark,
+            files: OnceCell::new(),
+            foreign_checked: OnceCell::new(),
+        })
     }
 
     /// First seq not in the table.

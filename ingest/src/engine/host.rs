@@ -175,7 +175,7 @@ async fn open(core: &Arc<Core>) -> Result<Hand> {
         let owner = follower.root().address.as_deref().unwrap_or("an unknown address");
         tracing::info!(lane = %core.lane, epoch = %follower.root().epoch, owner, "standing by: another process owns the lane");
     }
-    Ok(Hand::Standby(follower))
+    Ok(Hand::Standby(follower.map(Box::new)))
 }
 
 /// On what condition a process that starts claims a lane. `None`: its owner seems to live, and time will tell.

@@ -135,13 +135,8 @@ impl Producers {
                 }
                 self.epochs = *epoch;
                 let before = self.remove(&key).filter(|_| *resumes);
-                let fresh = || Producer {
-                    epoch: 0,
-                    next_seq: FIRST_SEQ,
-                    answers: VecDeque::new(),
-                    used_micros: 0,
-                    used: 0,
-                };
+                let fresh =
+                    || Producer { epoch: 0, next_seq: FIRST_SEQ, answers: VecDeque::new(), used_micros: 0, used: 0 };
                 let producer = before.map_or_else(fresh, Arc::unwrap_or_clone);
                 self.entries.insert(key.clone(), Arc::new(Producer { epoch: *epoch, ..producer }));
             }

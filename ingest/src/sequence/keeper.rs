@@ -75,12 +75,12 @@ pub(crate) async fn open(core: &Arc<Core>, claim: Claim) -> Result<Kept> {
     let (store, root, still_named) = (parts.store.clone(), register.root().clone(), parked.clone());
     tokio::spawn(async move { sweep(&store, &root, &still_named).await });
     let opened = Opened { register, at, state, index: replay.index, parked, moved: watermarks };
-    Ok(Kept(Lane::new(Arc::clone(core), opened)))
+    Ok(Kept(Box::new(Lane::new(Arc::clone(core), opened))))
 }
 
 /// An open lane that no task runs yet.
 #[derive(Debug)]
-pub(crate) struct Kept(Lane);
+pub(crate) struct Kept(Box<Lane>);
 
 impl Kept {
     /// What is said of it.
@@ -95,7 +95,7 @@ pub(crate) enum Hand {
     /// Its owner.
     Owner(Kept),
     /// Another is, or nobody. `None`: where the log stands is to be found out.
-    Standby(Option<Follower>),
+    Standby(Option<Box<Follower>>),
 }
 
 impl Hand {
@@ -103,7 +103,7 @@ impl Hand {
     pub(crate) fn ownership(&self, core: &Core) -> Ownership {
         match self {
             Self::Owner(kept) => kept.ownership(core),
-            Self::Standby(follower) => standing_by(core, follower.as_ref().map(Follower::root)),
+            Self::Standby(follower) => standing_by(core, follower.as_deref().map(Follower::root)),
         }
     }
 
@@ -114,7 +114,9 @@ impl Hand {
             let next = match self {
                 Self::Owner(kept) => own(kept, &core, &mut commands, &voice).await,
                 Self::Standby(follower) => {
-                    Box::pin(stand_by(&core, follower, &mut commands, &voice)).await.map(|kept| kept.map(Self::Owner))
+                    Box::pin(stand_by(&core, follower.map(|follower| *follower), &mut commands, &voice))
+                        .await
+                        .map(|kept| kept.map(Self::Owner))
                 }
             };
             match next {
@@ -165,7 +167,7 @@ async fn own(
 }
 
 /// Says in the root that the lane is closed: whoever takes it over need not wait. All that was acknowledged is decided by now.
-async fn close(mut lane: Lane, closing: Closing, core: &Core) -> Option<Hand> {
+async fn close(mut lane: Box<Lane>, closing: Closing, core: &Core) -> Option<Hand> {
     stop_flusher(core).await;
     let heir = match closing.then {
         Then::End => None,

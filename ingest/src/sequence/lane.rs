@@ -10,9 +10,9 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use schemas::planted::{Bug, planted};
 use schemas::{Epoch, ErrorKind, Seq, TopicId, Watermark};
 use tokio::sync::{mpsc, watch};
@@ -252,7 +252,9 @@ impl Lane {
                 self.closing = Some(Closing { answer: Some(answer), then, has_trimmed: false });
             }
             // An owner sees everything that was acknowledged as soon as the root, read after this was asked, shows that it still is one.
-            Command::CatchUp { answer } => drop(tokio::spawn(still_owner(Arc::clone(&self.core), self.next.epoch, answer))),
+            Command::CatchUp { answer } => {
+                drop(tokio::spawn(still_owner(Arc::clone(&self.core), self.next.epoch, answer)))
+            }
             Command::TakeOver { answer } => Waiter::Other(answer).succeed(),
         }
     }

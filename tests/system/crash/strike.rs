@@ -88,6 +88,10 @@ impl Recovery {
         let read =
             format!("{} take-overs read {megabytes:.1} MB of log in {ms} ms, the longest took {longest} ms", all.len());
         // Of a short log the walk to its end costs more than its bytes.
-        if megabytes < 10.0 { read } else { format!("{read}: {:.2} s per 100 MB", ms as f64 / megabytes / 10.0) }
+        if megabytes < all.len() as f64 {
+            read
+        } else {
+            format!("{read}: {:.2} s per 100 MB", ms as f64 / megabytes / 10.0)
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Several `firn serve` processes over one store, each killed, paused and started again as the schedule has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +13,8 @@ pub(crate) struct Cluster {
     launch: Launch,
     processes: Vec<Process>,
     doors: Doors,
+    /// Places where nothing runs, since that is what the schedule says.
+    down: BTreeSet<usize>,
     /// Deaths by what was under way; `None`: nothing that a span tells of.
     pub(crate) struck: BTreeMap<Option<Step>, usize>,
     /// What take-overs read, and how long they took.
@@ -65,6 +67,7 @@ impl Cluster {
             launch,
             processes,
             doors: Doors(Arc::new(Mutex::new(doors))),
+            down: BTreeSet::new(),
             struck: BTreeMap::new(),
             recoveries: Vec::new(),
             last_words: Vec::new(),
@@ -82,6 +85,7 @@ impl Cluster {
     /// SIGKILL. The life that it ended; nothing runs there until [`Self::restart`].
     pub(crate) fn kill(&mut self, place: usize) -> Door {
         let struck = self.doors.at(place);
+        self.down.insert(place);
         self.processes[place].kill_now().unwrap();
         let said = self.processes[place].said();
         let steps = strike::under_way(&said);
@@ -98,13 +102,14 @@ impl Cluster {
     /// Starts a process where one has ended.
     pub(crate) fn restart(&mut self, place: usize) {
         self.processes[place] = Process::start(&self.launch).unwrap();
+        self.down.remove(&place);
         self.doors.moved(place, self.processes[place].address());
     }
 
     /// Starts those again that ended by themselves, as whoever runs them would.
     pub(crate) fn revive(&mut self) {
         for place in 0..self.places() {
-            if self.processes[place].is_over().unwrap() {
+            if !self.down.contains(&place) && self.processes[place].is_over().unwrap() {
                 let said = self.processes[place].said();
                 self.last_words.push(said.last().cloned().unwrap_or_default());
                 self.recoveries.extend(Recovery::all(&said));

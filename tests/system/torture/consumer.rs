@@ -17,20 +17,27 @@ use crate::crash::ledger::{BATCH_EVENTS, TOPIC};
 const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// What a subscriber got.
+#[derive(Default)]
+pub(crate) struct Followed {
+    /// Producer and number of every event, in the order in which they came.
+    pub(crate) events: Vec<(usize, i64)>,
+    /// How often it had to connect.
+    pub(crate) streams: usize,
+}
+
 /// Follows the topic, from server to server, until it has seen the seq that it is told to end with (0: not yet known).
-///
-/// Returns producer and number of every event, in the order in which they came, and how often it had to connect.
-pub(crate) async fn follow(doors: Doors, start: usize, end: watch::Receiver<i64>) -> (Vec<(usize, i64)>, usize) {
-    let (mut seen, mut place, mut streams) = (Vec::new(), start, 0);
-    while !is_over(&end, seen.len()) {
+pub(crate) async fn follow(doors: Doors, start: usize, end: watch::Receiver<i64>) -> Followed {
+    let (mut followed, mut place) = (Followed::default(), start);
+    while !is_over(&end, followed.events.len()) {
         let door = doors.after(place);
         place = door.place;
-        streams += 1;
+        followed.streams += 1;
         // Whatever ended it, the next stream goes on where this one was.
-        let _ = follow_at(door, &mut seen, &end).await;
+        let _ = follow_at(door, &mut followed.events, &end).await;
         tokio::time::sleep(PAUSE).await;
     }
-    (seen, streams)
+    followed
 }
 
 fn is_over(end: &watch::Receiver<i64>, seen: usize) -> bool {

@@ -55,7 +55,7 @@ impl Tally {
                 None => println!("{name}: {times} kills struck between"),
             }
         }
-        let streams: usize = done.followed.iter().map(|(_, streams)| streams).sum();
+        let streams: usize = done.followed.iter().map(|one| one.streams).sum();
         println!(
             "{name}: {} subscribers over {streams} streams, {} whole replays of a key meanwhile",
             done.followed.len(),

@@ -26,8 +26,8 @@ pub(crate) async fn check(cluster: &mut Cluster, done: &Done, properties: &[Stri
     let events = client.sql(&format!("select producer, n from {TOPIC} order by _seq")).await.unwrap();
     let producers = rows::texts(&events, "producer").into_iter().map(|name| name.parse::<usize>().unwrap());
     let events: Vec<_> = producers.zip(rows::integers(&events, "n")).collect();
-    for (seen, _) in &done.followed {
-        assert!(*seen == events, "a subscriber saw what is there, each event once, in its order");
+    for followed in &done.followed {
+        assert!(followed.events == events, "a subscriber saw what is there, each event once, in its order");
     }
     for door in cluster.doors().all() {
         let all = async {

@@ -66,5 +66,8 @@ async fn the_properties_and_summaries_stay_what_they_are() {
     let files = state.files().await.unwrap();
     let name = files.files()[0].path.filename().unwrap();
     let begins = format!("{topic}-1-3-g0-");
-    assert!(name.starts_with(&begins) && name.len() == begins.len() + 32 + 1 + 32 + 8, "{begins}nonce-content.parquet, found {name}");
+    assert!(
+        name.starts_with(&begins) && name.len() == begins.len() + 32 + 1 + 32 + 8,
+        "{begins}nonce-content.parquet, found {name}"
+    );
 }
