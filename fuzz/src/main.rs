@@ -23,4 +23,4 @@ fn chosen() -> fn(&[u8]) {
 }
 
 // What the code under test catches itself is no find, and need not be printed: a panic that reaches the end of this stops the fuzzer.
-fuzz_target!(init: std::panic::set_hook(Box::new(|_| ())), |data: &[u8]| { TARGET.get_or_init(chosen)(data) });
+fuzz_target!(init: std::panic::set_hook(Box::new(|_| ())), |data: &[u8]| TARGET.get_or_init(chosen)(data));
