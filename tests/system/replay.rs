@@ -6,7 +6,7 @@ use tests::client::{Client, to_topic};
 use tests::data::KAFKA;
 use tests::rows;
 use tests::s3::{Kind, S3};
-use tests::serve::{local, serve};
+use tests::serve::{config, local, serve, start};
 
 const HALF: usize = 50_000;
 
@@ -38,7 +38,9 @@ async fn replays_as_sent_wherever_events_lie(store: StoreConfig) {
     load_half_and_half(&client).await;
     assert_replays_as_sent(&client, "build.gradle", 693).await;
 
-    let (second, client) = serve(store).await.unwrap();
+    let mut taking_over = config(store);
+    taking_over.ingest.take_over = true;
+    let (second, client) = start(taking_over).await.unwrap();
     assert_replays_as_sent(&client, "build.gradle", 693).await;
     drop(first);
 

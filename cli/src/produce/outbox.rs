@@ -6,12 +6,13 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use ingest::engine::Refusal;
 use parking_lot::Mutex;
+use schemas::limits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::input::Piece;
 
-/// Batches that may wait for their answers.
-const UNANSWERED_MAX: usize = 64;
+/// Batches that may wait for their answers: as many as the server remembers answers for, else a retry may ask for one that is forgotten.
+const UNANSWERED_MAX: usize = limits::PRODUCER_ANSWERS_MAX;
 
 /// Shared by the stream that sends, the side that hears the answers, and the attempt after.
 #[derive(Debug)]

@@ -371,9 +371,11 @@ async fn a_topic_whose_table_is_another_ones_stops_alone() {
     let healthy = TopicSpec { name: name("healthy"), path: None, ..spec() };
     engine.create_topic(&tenant(), healthy).await.unwrap();
     drop(engine);
-    let tables = site.folder.path().join("tenants/default/tables");
-    std::fs::rename(tables.join("orders.json"), tables.join("orders.old")).unwrap();
-    std::fs::rename(tables.join("healthy.json"), tables.join("orders.json")).unwrap();
+    let store = Store::open(&StoreConfig::at(site.folder.path().to_str().unwrap()), Env::system()).await.unwrap();
+    let register = |name: &str| object_store::path::Path::from(format!("tenants/default/tables/{name}.json"));
+    let healthy = store.read_register(&register("healthy")).await.unwrap().unwrap().content;
+    let orders = store.read_register(&register("orders")).await.unwrap().unwrap().tag;
+    store.swap_register(&register("orders"), Some(&orders), healthy).await.unwrap();
 
     let engine = site.unflushed().await;
     assert_eq!(append(&engine, 3..4).await.unwrap_err().kind(), ErrorKind::Conflict);

@@ -170,16 +170,11 @@ async fn a_table_that_went_back_behind_what_the_lane_has_seen_is_found() {
     create(&engine, "orders").await;
     append(&engine, "orders", 1..11).await;
     engine.flush(&tenant(), None).await.unwrap();
-    let before: Value = pointer(&site).await;
+    let before: Value = site.read("tenants/default/tables/orders.json").await;
     append(&engine, "orders", 11..21).await;
     shutdown(engine).await;
     site.edit("tenants/default/tables/orders.json", |pointer| pointer["metadata"] = before["metadata"].clone()).await;
     assert_eq!(site.fault().await.law, laws::AGREED);
-}
-
-async fn pointer(site: &Site) -> Value {
-    let path = Path::from("tenants/default/tables/orders.json");
-    serde_json::from_slice(&site.store().await.read_register(&path).await.unwrap().unwrap().content).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,10 +184,10 @@ async fn two_topics_whose_tables_or_registers_were_exchanged_are_found() {
         let engine = site.open(unflushed()).await;
         create(&engine, "returns").await;
         shutdown(engine).await;
-        let place = |name: &str| site.file(&format!("tenants/default/{registers}/{name}.json"));
-        std::fs::rename(place("orders"), place("aside")).unwrap();
-        std::fs::rename(place("returns"), place("orders")).unwrap();
-        std::fs::rename(place("aside"), place("returns")).unwrap();
+        let place = |name: &str| format!("tenants/default/{registers}/{name}.json");
+        let (orders, returns) = (site.read(&place("orders")).await, site.read(&place("returns")).await);
+        site.edit(&place("orders"), |document| *document = returns).await;
+        site.edit(&place("returns"), |document| *document = orders).await;
         assert_eq!(site.fault().await.law, laws::IDENTITY, "{registers}");
         let wrong = site.all().await.iter().filter(|report| matches!(report.verdict, Verdict::Fault(_))).count();
         assert!(wrong >= 2, "both are found, {registers}");

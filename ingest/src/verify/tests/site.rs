@@ -111,6 +111,12 @@ impl Site {
         files(&self.file(path)).pop().unwrap()
     }
 
+    /// A register's document.
+    pub(super) async fn read(&self, path: &str) -> Value {
+        let revision = self.store().await.read_register(&Path::from(path)).await.unwrap().unwrap();
+        serde_json::from_slice(&revision.content).unwrap()
+    }
+
     /// Changes a register as its owner would: a new revision, whole.
     pub(super) async fn edit(&self, path: &str, edit: impl FnOnce(&mut Value)) {
         let (store, path) = (self.store().await, Path::from(path));

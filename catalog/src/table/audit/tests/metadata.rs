@@ -1,5 +1,6 @@
 //! Metadata that is whole and wrong: as a defect, or somebody with a way in, would leave it.
 
+use object_store::path::Path;
 use serde_json::{Value, json};
 
 use super::site::{Site, orders};
@@ -119,9 +120,11 @@ async fn the_table_of_another_topic_is_no_proof_of_this_one() {
     let site = Site::new().await;
     let other = orders("others");
     site.tables.ensure(&tenant(), &other).await.unwrap();
-    let registers = site.folder.path().join("tenants/default/tables");
-    std::fs::rename(registers.join("orders.json"), registers.join("aside")).unwrap();
-    std::fs::rename(registers.join("others.json"), registers.join("orders.json")).unwrap();
+    let store = site.tables.store();
+    let register = |name: &str| Path::from(format!("tenants/default/tables/{name}.json"));
+    let [mine, other] = [register("orders"), register("others")];
+    let (mine_now, others) = (store.read_register(&mine).await.unwrap(), store.read_register(&other).await.unwrap());
+    store.swap_register(&mine, mine_now.as_ref().map(|now| &now.tag), others.unwrap().content).await.unwrap();
     let fault = site.fault().await;
     assert_eq!((fault.law, fault.place.as_str()), (laws::IDENTITY, "topic"));
 }
