@@ -38,7 +38,9 @@ impl Known {
 
     /// What is known after a look at everything above `looked_above` in a table that ends before `end` has found its last match.
     pub(super) fn after_look(known: Option<Self>, looked_above: Seq, found: Option<Seq>, end: Seq) -> Self {
-        let known = known.filter(|known| looked_above.0 >= known.until.0 - 1 && known.covers(looked_above));
+        // What reaches beyond this table, which is an older snapshot's, says nothing that could be cut to it.
+        let known = known
+            .filter(|known| known.until <= end && looked_above.0 >= known.until.0 - 1 && known.covers(looked_above));
         match (found, known) {
             (Some(last), _) => Self { quiet_after: last, is_event: true, until: end },
             (None, Some(known)) if looked_above.0 == known.until.0 - 1 => Self { until: end, ..known },
@@ -99,5 +101,13 @@ mod tests {
         assert_eq!(Known::rest(Some(known), Seq(0), Seq(30)), Rest::Look { above: Seq(19) });
         let later = Known::after_look(Some(known), Seq(19), None, Seq(30));
         assert_eq!(Known::rest(Some(later), Seq(0), Seq(30)), Rest::Answered(Some(Seq(7))));
+    }
+
+    #[test]
+    fn an_older_snapshot_is_not_told_of_what_a_newer_one_had() {
+        let newer = Known::after_look(None, Seq(0), Some(Seq(46)), Seq(52));
+        let older = Known::after_look(Some(newer), Seq(51), None, Seq(21));
+        assert_eq!(older.answer(Seq(0)), None);
+        assert_eq!(Known::rest(Some(older), Seq(0), Seq(21)), Rest::Look { above: Seq(0) });
     }
 }
