@@ -27,8 +27,12 @@ use super::schema::file_schema;
 use super::sort::Order;
 use crate::error::{CatalogError, Result};
 
-/// Rows of a data page: what a look-up of one key decodes.
+/// Rows of a data page at most: what a look-up of one key decodes.
 pub(crate) const PAGE_ROWS: usize = 1_000;
+/// Bytes of a data page, about: a look-up should not pay for a thousand long texts to read one.
+pub(crate) const PAGE_BYTES: usize = 16 << 10;
+/// Rows after which the size of a page is looked at.
+const PAGE_STEP_ROWS: usize = 125;
 /// Rows of a row group.
 pub(crate) const ROW_GROUP_ROWS: usize = 256 << 10;
 /// Arrow bytes of a row group, about.
@@ -166,7 +170,8 @@ fn properties(layout: &SchemaDescriptor, keys: usize) -> WriterProperties {
         .set_created_by(concat!("firn ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(level))
         .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(PAGE_ROWS)
+        .set_data_page_size_limit(PAGE_BYTES)
+        .set_write_batch_size(PAGE_STEP_ROWS)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_column_index_truncate_length(Some(limits::KEY_BYTES_MAX))
         .set_statistics_truncate_length(Some(BOUND_BYTES))

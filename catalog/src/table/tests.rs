@@ -16,6 +16,7 @@ use schemas::envelope::{column, field_id};
 use schemas::{ErrorKind, Seq, Watermark};
 use tempfile::tempdir;
 
+use super::encode::PAGE_BYTES;
 use super::testing::{events, flush, open, orders, tenant};
 use super::*;
 use crate::topics::Topics;
@@ -76,8 +77,10 @@ async fn a_file_is_laid_out_for_look_ups() {
         parquet::arrow::arrow_reader::ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
     let path = folder.path().join(file.path.as_ref());
     let built = ParquetRecordBatchReaderBuilder::try_new_with_options(File::open(path).unwrap(), options).unwrap();
-    let key_pages = &built.metadata().offset_index().unwrap()[0][column::KEY];
-    assert_eq!(key_pages.page_locations().len(), 5, "a page holds a thousand rows");
+    let pages = |leaf: usize| built.metadata().offset_index().unwrap()[0][leaf].page_locations();
+    assert_eq!(pages(column::SEQ).len(), 5, "a page holds a thousand rows at most");
+    let (key_pages, key_bytes) = (pages(column::KEY), keys.len() * (4 + keys[0].len()));
+    assert!(key_pages.len() >= key_bytes / (2 * PAGE_BYTES), "and of long texts, fewer: {}", key_pages.len());
     let filter = built.get_row_group_column_bloom_filter(0, column::KEY).unwrap().unwrap();
     assert!(filter.check(&keys[17].as_str()));
     assert!((0..100).filter(|key| filter.check(&format!("absent {key}").as_str())).count() < 10);
@@ -87,7 +90,8 @@ async fn a_file_is_laid_out_for_look_ups() {
     let parquet::file::page_index::column_index::ColumnIndexMetaData::BYTE_ARRAY(index) = index else {
         panic!("strings")
     };
-    assert_eq!(index.min_value(1), Some(keys[1_000].as_bytes()), "keys are whole in the page index");
+    let second = key_pages[1].first_row_index as usize;
+    assert_eq!(index.min_value(1), Some(keys[second].as_bytes()), "keys are whole in the page index");
 }
 
 #[tokio::test]

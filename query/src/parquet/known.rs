@@ -60,7 +60,7 @@ fn only_value(chunk: &ColumnChunkMetaData, kind: &DataType) -> Option<ArrayRef> 
     }
 }
 
-/// A text column over `rows`, if each of the ranges lies in pages whose bounds are one value.
+/// A text column over `rows`, if each of the ranges lies in a page without nulls whose bounds are one value.
 ///
 /// Bounds that were cut short differ (the upper is rounded up), so bounds that are equal are the value.
 pub(crate) fn text_by_pages(file: &OpenFile, leaf: usize, rows: &[Range<usize>]) -> Option<ArrayRef> {
@@ -74,7 +74,7 @@ pub(crate) fn text_by_pages(file: &OpenFile, leaf: usize, rows: &[Range<usize>])
         let page = pages.partition_point(|page| page.first_row_index as usize <= range.start - place.start) - 1;
         let end = pages.get(page + 1).map_or(place.end, |next| place.start + next.first_row_index as usize);
         let value = bounds.min_value(page).filter(|lower| bounds.max_value(page) == Some(lower))?;
-        if range.end > end {
+        if range.end > end || bounds.null_count(page) != Some(0) {
             return None;
         }
         let value = std::str::from_utf8(value).ok()?;

@@ -71,9 +71,12 @@ impl Wanted {
         ProjectionMask::roots(file.arrow().parquet_schema(), self.roots(file).into_iter().flatten())
     }
 
-    /// True if the column with this field id is wanted.
-    pub(crate) fn has(&self, id: i32) -> bool {
-        self.ids.contains(&Some(id))
+    /// The text columns, by field id and name.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (i32, &str)> {
+        let fields = self.schema.fields().iter().zip(&self.ids);
+        fields
+            .filter(|(field, _)| *field.data_type() == DataType::Utf8)
+            .filter_map(|(field, id)| Some(((*id)?, field.name().as_str())))
     }
 }
 

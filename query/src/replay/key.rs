@@ -13,7 +13,7 @@ use catalog::view::ReadView;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
-use schemas::envelope::{self, field_id};
+use schemas::envelope::field_id;
 use schemas::{ErrorKind, Seq};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -119,20 +119,21 @@ impl KeyReplay {
         self.shape.sift(&read, &self.seqs)
     }
 
-    /// What is known of these rows without reading them: their key, a field that is the key, and their prefix where the page index says it.
+    /// What is known of these rows without reading them: their key, a field that is the key, and texts that the page index says: path and prefix,
+    /// mostly, and what they were made of.
     fn given(&self, file: &OpenFile, rows: &[Range<usize>]) -> Vec<Given> {
-        let wanted = self.shape.read();
         let count = rows.iter().map(ExactSizeIterator::len).sum();
         let mut given = Vec::new();
         let key: ArrayRef = Arc::new(StringArray::from(vec![self.key.as_str(); count]));
         for id in [Some(field_id::KEY), self.key_field].into_iter().flatten() {
             given.push(Given { id, values: Arc::clone(&key) });
         }
-        if wanted.has(field_id::PREFIX)
-            && let Some(leaf) = file.metadata.leaf(field_id::PREFIX, envelope::PREFIX)
-            && let Some(values) = text_by_pages(file, leaf, rows)
-        {
-            given.push(Given { id: field_id::PREFIX, values });
+        for (id, name) in self.shape.read().texts() {
+            if given.iter().all(|given| given.id != id)
+                && let Some(values) = file.metadata.leaf(id, name).and_then(|leaf| text_by_pages(file, leaf, rows))
+            {
+                given.push(Given { id, values });
+            }
         }
         given
     }

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::interleave_record_batch;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
+use arrow::compute::interleave;
 use arrow::datatypes::Int64Type;
+use arrow::error::ArrowError;
 use datafusion::execution::memory_pool::MemoryReservation;
 use schemas::ErrorKind;
 
@@ -47,11 +48,22 @@ impl Piece {
 
     /// The rows at these places of the seq order: kept columns.
     pub(crate) fn gather(&self, places: Range<usize>) -> Result<RecordBatch> {
-        let batches: Vec<_> = self.batches.iter().collect();
         let rows: Vec<_> =
             self.order[places].iter().map(|at| ((at >> 32) as usize, (at & 0xffff_ffff) as usize)).collect();
-        interleave_record_batch(&batches, &rows)
-            .map_err(|error| QueryError::new(ErrorKind::Internal, error.to_string()))
+        let Some(first) = self.batches.first() else {
+            return Err(QueryError::new(ErrorKind::Internal, "rows of a piece that has none"));
+        };
+        let gather = |column: usize| -> Result<ArrayRef, ArrowError> {
+            let parts: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+            // Headers that nobody sent: a nested column costs more than all others, even if there is nothing in it.
+            match parts.iter().all(|part| part.null_count() == part.len()) {
+                true => Ok(new_null_array(first.column(column).data_type(), rows.len())),
+                false => interleave(&parts, &rows),
+            }
+        };
+        let columns = (0..first.num_columns()).map(gather).collect::<Result<Vec<_>, _>>();
+        let batch = columns.and_then(|columns| RecordBatch::try_new(first.schema(), columns));
+        batch.map_err(|error| QueryError::new(ErrorKind::Internal, error.to_string()))
     }
 }
 

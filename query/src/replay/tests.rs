@@ -1,4 +1,4 @@
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::Int64Type;
 use futures::StreamExt;
@@ -205,4 +205,13 @@ async fn a_replay_ends_with_what_was_acknowledged_at_the_call() {
     world.append(&def, &rows);
     world.flush(&def, 2).await;
     assert_eq!(collect(stream).await.unwrap(), concat_batches(&all.schema(), [&all]).unwrap());
+}
+
+#[tokio::test]
+async fn a_page_of_one_text_and_nulls_is_not_taken_for_that_text() {
+    let rows = vec![row(1, 0, 2), row(1, 0, 3), row(2, 0, 2)];
+    let (world, _, all) = filled(Settings::default(), &[rows], &[1]).await;
+    let found = run(&world, Replay { key: Some("k-1".into()), ..replay() }).await.unwrap();
+    assert_eq!(found, of_key(&all, "k-1"));
+    assert_eq!(found.column_by_name("note").unwrap().null_count(), 1);
 }
