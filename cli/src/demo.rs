@@ -83,7 +83,7 @@ async fn show(client: &Client, python: Option<&Path>) -> Result<(), Failure> {
     println!("\nappended {} events in {seconds:.1} s, each batch acknowledged once durable", count(events.rows));
     println!(
         "{} of them are in the Iceberg table, {} in the tail only",
-        count(description.table.rows),
+        count(description.table.as_ref().map_or(0, |table| table.rows)),
         count(in_tail(&description))
     );
 
@@ -203,7 +203,8 @@ async fn print_table(batches: crate::client::Batches) -> Result<(), Failure> {
 /// Flushes the rest and opens the table with PyIceberg, which knows nothing of Firn.
 async fn open_elsewhere(client: &Client, python: Option<&Path>) -> Result<(), Failure> {
     let _: Value = client.action_one("flush", &json!({ "topic": TOPIC })).await?;
-    let uri = client.describe(TOPIC).await?.table.metadata_uri;
+    let table = client.describe(TOPIC).await?.table;
+    let uri = table.ok_or_else(|| Failure::other("its table is not open at this server"))?.metadata_uri;
     println!("\nflushed; the Iceberg table is\n  {uri}");
     let Some(python) = python else {
         println!("open it with PyIceberg: StaticTable.from_metadata(\"{uri}\").scan().to_arrow()");

@@ -151,7 +151,8 @@ fn list(topics: &[TopicSummary], as_json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let row = |topic: &TopicSummary| {
-        let stands = standing(topic.status.standing).to_owned();
+        let reads = if topic.status.unreadable.is_some() { ", not readable here" } else { "" };
+        let stands = format!("{}{reads}", standing(topic.status.standing));
         vec![topic.topic.to_string(), count(below(&topic.next_seq)), topic.key.join(":"), topic.path.clone(), stands]
     };
     println!("{}", table(&["topic", "events", "key", "path", "stands"], topics.iter().map(row)));
@@ -170,10 +171,18 @@ fn describe(description: &TopicDescription) {
     if let Some(reason) = &status.reason {
         println!("         {reason}");
     }
+    if let Some(reason) = &status.unreadable {
+        println!("reads    refused: {reason}");
+    }
     println!("events   {}, of which {} in the table", count(below(next_seq)), count(below(watermark)));
     println!("tail     {} events, {}", count(tail.rows), bytes(tail.bytes));
-    println!("table    {} rows in {} files, {}", count(lake.rows), count(lake.files), bytes(lake.bytes));
-    println!("         {}", lake.metadata_uri);
+    match lake {
+        Some(lake) => {
+            println!("table    {} rows in {} files, {}", count(lake.rows), count(lake.files), bytes(lake.bytes));
+            println!("         {}", lake.metadata_uri);
+        }
+        None => println!("table    not open at this server"),
+    }
     let row = |column: &flight::actions::ColumnDescription| {
         let null = if column.nullable { "yes" } else { "no" };
         vec![column.name.clone(), column.kind.clone(), null.into()]

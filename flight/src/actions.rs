@@ -21,9 +21,9 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use arrow_flight::{Action, ActionType};
 use bytes::Bytes;
-use catalog::table::Swept;
+use catalog::table::{Swept, TableState};
 use ingest::engine::TopicStatus;
-use schemas::{LaneId, ShardSeqs, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
+use schemas::{LaneId, Seq, ShardSeqs, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -88,8 +88,8 @@ pub struct TopicDescription {
     pub status: TopicStatus,
     /// What is acknowledged and held in memory.
     pub tail: TailDescription,
-    /// What other engines can open.
-    pub table: TableDescription,
+    /// What other engines can open; null if this server cannot open it, as the status says.
+    pub table: Option<TableDescription>,
 }
 
 /// A column as readers see it.
@@ -228,7 +228,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, tenant: &TenantName, action: &Acti
 }
 
 fn summary(shared: &Shared, topic: &TopicDef) -> TopicSummary {
-    let end = shared.engine.tail().snapshot(&topic.id).map_or(schemas::Seq::FIRST, |tail| tail.end);
+    let end = shared.engine.tail().snapshot(&topic.id).map_or(Seq::FIRST, |tail| tail.end);
     TopicSummary {
         topic: topic.name.clone(),
         id: topic.id,
@@ -244,9 +244,13 @@ async fn describe(shared: &Shared, tenant: &TenantName, name: &TopicName) -> Res
     let topic = shared.topic(tenant, name)?;
     // The tail first, then the table (P6): in the other order a flush between the two would leave a gap.
     let tail = shared.engine.tail().snapshot(&topic.id);
-    let table = shared.tables.current(&topic).await?;
-    let files = table.files().await?;
-    let watermark = table.watermark().0;
+    let status = shared.engine.topic_status(&topic);
+    let (table, watermark) = match shared.tables.current(&topic).await {
+        Ok(table) => (Some(describe_table(&table).await?), table.watermark().0),
+        // What is known of it is said all the same.
+        Err(_) if status.unreadable.is_some() => (None, tail.as_ref().map_or(Seq::FIRST, |tail| tail.start)),
+        Err(error) => return Err(error.into()),
+    };
     let batches = || tail.iter().flat_map(|tail| &tail.chunks).map(|chunk| chunk.batch());
     let schema = topic.event_schema();
     let columns = schema.fields().iter().map(|field| ColumnDescription {
@@ -258,19 +262,24 @@ async fn describe(shared: &Shared, tenant: &TenantName, name: &TopicName) -> Res
         columns: columns.collect(),
         next_seq: ShardSeqs::single(tail.as_ref().map_or(watermark, |tail| tail.end.max(watermark))),
         watermark: ShardSeqs::single(watermark),
-        status: shared.engine.topic_status(&topic),
+        status,
         tail: TailDescription {
             rows: batches().map(|batch| batch.num_rows() as u64).sum(),
             bytes: batches().map(|batch| slice_bytes(batch) as u64).sum(),
         },
-        table: TableDescription {
-            metadata_uri: table.metadata_uri().to_owned(),
-            snapshot_id: table.snapshot_id(),
-            files: files.files().len() as u64,
-            rows: files.files().iter().map(|file| file.rows).sum(),
-            bytes: files.files().iter().map(|file| file.size).sum(),
-        },
+        table,
         topic: topic.as_ref().clone(),
+    })
+}
+
+async fn describe_table(table: &TableState) -> Result<TableDescription> {
+    let files = table.files().await?;
+    Ok(TableDescription {
+        metadata_uri: table.metadata_uri().to_owned(),
+        snapshot_id: table.snapshot_id(),
+        files: files.files().len() as u64,
+        rows: files.files().iter().map(|file| file.rows).sum(),
+        bytes: files.files().iter().map(|file| file.size).sum(),
     })
 }
 

@@ -39,7 +39,7 @@ use iceberg::spec::{ManifestEntryRef, ManifestFile, TableMetadata};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use parking_lot::RwLock;
-use schemas::{ErrorKind, TenantName, TopicDef, TopicId};
+use schemas::{ErrorKind, TenantName, TopicDef, TopicId, Watermark};
 
 pub use catalog::EmbeddedCatalog;
 pub use commit::FlushRows;
@@ -75,6 +75,8 @@ struct Shared {
     env: Env,
     file_io: FileIO,
     opened: RwLock<HashMap<TopicId, Opened>>,
+    /// Why tables that readers may ask for are not open: what an error says.
+    closed: RwLock<HashMap<TopicId, (ErrorKind, String)>>,
     manifests: moka::sync::Cache<String, Arc<Vec<ManifestEntryRef>>>,
 }
 
@@ -86,6 +88,17 @@ struct Opened {
     state: Arc<TableState>,
 }
 
+/// A table as its register names it, that readers do not see yet.
+#[derive(Debug)]
+pub struct Found(Opened);
+
+impl Found {
+    /// First seq that is not in it.
+    pub fn watermark(&self) -> Watermark {
+        self.0.state.watermark()
+    }
+}
+
 impl Tables {
     /// Tables in `store`.
     pub fn new(store: Store, env: Env) -> Self {
@@ -94,7 +107,8 @@ impl Tables {
             .weigher(|_: &String, entries: &Arc<Vec<ManifestEntryRef>>| weight(entries))
             .build();
         let file_io = store.file_io();
-        Self { shared: Arc::new(Shared { store, env, file_io, opened: RwLock::default(), manifests }) }
+        let (opened, closed) = Default::default();
+        Self { shared: Arc::new(Shared { store, env, file_io, opened, closed, manifests }) }
     }
 
     /// Opens the topic's table in this process, making it unless it is there already (the pointer register then names a table with the topic's id).
@@ -119,10 +133,10 @@ impl Tables {
         }
     }
 
-    /// Opens the topic's table in this process as [`Self::ensure`] does, or reads it afresh, but makes nothing: for who only reads.
+    /// The topic's table as it is now, made by nobody: for who only reads. Readers see it once it is [admitted](Self::admit).
     ///
     /// `None` if it is not there yet, or no longer. Errors: those of `ensure`.
-    pub async fn open(&self, tenant: &TenantName, def: &TopicDef) -> Result<Option<Arc<TableState>>> {
+    pub async fn find(&self, tenant: &TenantName, def: &TopicDef) -> Result<Option<Found>> {
         let path = Pointer::path(tenant, &def.name);
         let found = self.shared.read_pointer(&path).await?;
         if !found.is_some_and(|pinned| pinned.pointer.topic == def.id && pinned.pointer.metadata.is_some()) {
@@ -130,7 +144,29 @@ impl Tables {
         }
         let name = format!("{tenant}.{}", def.name);
         let state = self.read_state(&path, &name, def.id).await?;
-        Ok(Some(self.open_as(def, Opened { path, name, state })))
+        Ok(Some(Found(Opened { path, name, state })))
+    }
+
+    /// Opens a table that was found for readers of this process.
+    pub fn admit(&self, def: &TopicDef, Found(opened): Found) -> Arc<TableState> {
+        self.open_as(def, opened)
+    }
+
+    /// From now on whoever asks for this table here is told why not, until it is opened: a topic whose table cannot be opened, or does not reach up to what
+    /// this process has of its log, must not look as if it were not there, or empty.
+    pub fn close(&self, topic: &TopicId, kind: ErrorKind, reason: impl Into<String>) {
+        self.shared.closed.write().insert(*topic, (kind, reason.into()));
+        self.shared.opened.write().remove(topic);
+    }
+
+    /// Why the table was closed, if it is.
+    pub fn closed(&self, topic: &TopicId) -> Option<CatalogError> {
+        self.shared.closed.read().get(topic).map(|(kind, reason)| CatalogError::new(*kind, reason.clone()))
+    }
+
+    /// True if readers of this process see it.
+    pub fn is_open(&self, topic: &TopicId) -> bool {
+        self.shared.opened.read().contains_key(topic)
     }
 
     /// Makes the first metadata and points the register at it. `None` if another was faster.
@@ -164,14 +200,15 @@ impl Tables {
         }
     }
 
-    /// The table as last seen by this process: no I/O. Errors: `NotFound` if it was not opened with [`Self::ensure`].
+    /// The table as last seen by this process: no I/O. Errors: why it was [closed](Self::close); `NotFound` if it was not opened.
     pub async fn current(&self, def: &TopicDef) -> Result<Arc<TableState>> {
-        self.shared.opened.read().get(&def.id).map(|opened| Arc::clone(&opened.state)).ok_or_else(|| not_open(def))
+        let state = self.shared.opened.read().get(&def.id).map(|opened| Arc::clone(&opened.state));
+        state.ok_or_else(|| self.not_open(def))
     }
 
     /// The table read afresh from its register.
     ///
-    /// Errors: `NotFound` if it was not opened with [`Self::ensure`] or was dropped; `Conflict` if it is not what the topic's flushes left (P4.1).
+    /// Errors: `NotFound` if it was not opened or was dropped; why it was [closed](Self::close); `Conflict` if it is not what the topic's flushes left (P4.1).
     pub async fn load(&self, def: &TopicDef) -> Result<Arc<TableState>> {
         let (path, name) = self.opened(def)?;
         let state = self.read_state(&path, &name, def.id).await?;
@@ -230,6 +267,7 @@ impl Tables {
     /// Forgets what is cached of a topic.
     pub fn forget(&self, topic: &TopicId) {
         self.shared.opened.write().remove(topic);
+        self.shared.closed.write().remove(topic);
     }
 
     /// The store they lie in.
@@ -239,12 +277,23 @@ impl Tables {
 
     fn opened(&self, def: &TopicDef) -> Result<(Path, String)> {
         let opened = self.shared.opened.read();
-        opened.get(&def.id).map(|opened| (opened.path.clone(), opened.name.clone())).ok_or_else(|| not_open(def))
+        let found = opened.get(&def.id).map(|opened| (opened.path.clone(), opened.name.clone()));
+        drop(opened);
+        found.ok_or_else(|| self.not_open(def))
+    }
+
+    fn not_open(&self, def: &TopicDef) -> CatalogError {
+        let unknown = || {
+            let message = format!("the table of topic {} ({}) is not open in this process", def.name, def.id);
+            CatalogError::new(ErrorKind::NotFound, message)
+        };
+        self.closed(&def.id).unwrap_or_else(unknown)
     }
 
     fn open_as(&self, def: &TopicDef, opened: Opened) -> Arc<TableState> {
         let state = Arc::clone(&opened.state);
         self.shared.opened.write().entry(def.id).or_insert(opened);
+        self.shared.closed.write().remove(&def.id);
         self.remember(def, state)
     }
 
@@ -317,11 +366,6 @@ impl Shared {
 fn weight(entries: &[ManifestEntryRef]) -> u32 {
     let columns: usize = entries.iter().map(|entry| entry.data_file().value_counts().len()).sum();
     u32::try_from(256 * entries.len() + 64 * columns).unwrap_or(u32::MAX)
-}
-
-fn not_open(def: &TopicDef) -> CatalogError {
-    let message = format!("the table of topic {} ({}) is not open in this process", def.name, def.id);
-    CatalogError::new(ErrorKind::NotFound, message)
 }
 
 /// A metadata file that its register names and that is not there is no missing table.

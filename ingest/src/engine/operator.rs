@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use catalog::table::Swept;
-use schemas::{ErrorKind, TenantName, TopicDef, TopicName};
+use schemas::{ErrorKind, TenantName, TopicDef, TopicName, Watermark};
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, Shared};
@@ -34,13 +34,18 @@ pub struct TopicStatus {
     /// Why not, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Why it cannot be read at this server, if it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 impl Engine {
     /// How a topic stands, as far as this process knows.
     pub fn topic_status(&self, def: &TopicDef) -> TopicStatus {
         let lane = self.host.lane(def.lane).ok();
-        lane.and_then(|lane| lane.core.tails.status(&def.id)).unwrap_or_default()
+        let status = lane.and_then(|lane| lane.core.tails.status(&def.id)).unwrap_or_default();
+        let closed = self.host.parts.tables.closed(&def.id);
+        TopicStatus { unreadable: closed.map(|reason| reason.to_string()), ..status }
     }
 
     /// Takes a topic up again that has stopped: looks whether its table is what the lane left there (P4.1), moves there what is not in it, and lets appends in.
@@ -74,10 +79,7 @@ async fn resume(lane: &Shared, tenant: &TenantName, def: &Arc<TopicDef>) -> Resu
     let (tails, tables) = (&lane.core.tails, &lane.core.parts.tables);
     let Some(load) = tails.load(&def.id) else { return Ok(false) };
     let Some(reason) = load.stopped.clone() else { return Ok(false) };
-    // It may never have been opened here.
-    tables.ensure(tenant, def).await?;
-    let watermark = tables.load_checked(def).await?.watermark();
-    fits(&load, watermark)?;
+    let watermark = look(lane, tenant, def, &load).await?;
     let flusher = lane.core.flusher.lock().clone().ok_or_else(|| lane.stopped())?;
     tails.resume_topic(&def.id, watermark);
     if let Err(error) = flusher.flush_now(Some(def.id)).await {
@@ -92,8 +94,24 @@ async fn resume(lane: &Shared, tenant: &TenantName, def: &Arc<TopicDef>) -> Resu
     Ok(true)
 }
 
+/// Where the topic's table ends, which may never have been opened here. Errors: what is wrong with it; then readers are told what they were told before.
+async fn look(lane: &Shared, tenant: &TenantName, def: &Arc<TopicDef>, load: &TopicLoad) -> Result<Watermark> {
+    let tables = &lane.core.parts.tables;
+    let closed = tables.closed(&def.id);
+    let looked = async {
+        tables.ensure(tenant, def).await?;
+        let watermark = tables.load_checked(def).await?.watermark();
+        fits(load, watermark).map(|()| watermark)
+    };
+    let looked = looked.await;
+    if let (Err(_), Some(reason)) = (&looked, closed) {
+        tables.close(&def.id, reason.kind(), reason.to_string());
+    }
+    looked
+}
+
 /// Errors: `Conflict` unless the tail goes on where the table ends.
-fn fits(load: &TopicLoad, watermark: schemas::Watermark) -> Result<()> {
+fn fits(load: &TopicLoad, watermark: Watermark) -> Result<()> {
     if watermark >= load.watermark && watermark.0 <= load.next {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use catalog::storage::StoreConfig;
+use catalog::view::ReadView;
 use futures::future::try_join_all;
 use schemas::TopicSpec;
 use schemas::envelope::column;
@@ -92,6 +93,13 @@ fn tail_of(engine: &Engine, topic: &str) -> Vec<(i64, i64, i32)> {
 
 fn amounts(engine: &Engine) -> Vec<(i64, i32)> {
     tail_of(engine, "orders").into_iter().map(|(seq, _, amount)| (seq, amount)).collect()
+}
+
+/// What a reader of this engine would see of a topic.
+async fn view(engine: &Engine, topic: &str) -> catalog::Result<ReadView> {
+    let parts = &engine.host.parts;
+    let def = parts.topics.get(&tenant(), &name(topic)).expect("readers know of the topic");
+    ReadView::open(engine.tail().as_ref(), &parts.tables, def).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -388,4 +396,5 @@ mod ailing;
 mod owners;
 mod parked;
 mod sleepers;
+mod standbys;
 mod terms;

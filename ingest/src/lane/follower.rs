@@ -2,19 +2,22 @@
 //!
 //! A follower reads slot after slot. Where it finds a SEAL or nothing, it reads the root again, which alone knows what that means: the epoch was
 //! closed here and the next one goes on; the floor has passed this place, and it begins anew from there; or this is the end for now. Rows that have
-//! left the log lie in their tables, which it opens and never changes.
+//! left the log lie in their tables, which it opens and never changes. A topic that cannot be read here stops no other: see [`opening`].
+
+mod opening;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
-use schemas::{ErrorKind, Slot, TopicDef, TopicId};
+use futures::{StreamExt, stream};
+use schemas::{ErrorKind, Seq, Slot, TopicDef, TopicId};
 use tokio::time::Instant;
 
+use self::opening::{Opening, close, reaches};
 use super::replay::{PlacedRows, Replay};
-use super::root::{Root, read, vanished};
+use super::root::{CheckpointRef, Root, read, vanished};
 use super::takeover::{check, checkpointed, corrupt, read_slots};
 use super::{Position, segment_path};
 use crate::error::{IngestError, Result};
@@ -22,12 +25,10 @@ use crate::sequence::Core;
 use crate::sequence::keeper::fill_topic;
 use crate::wal::{FrameKind, Segment};
 
-/// Tables opened or loaded at once.
+/// Tables loaded at once.
 const TABLES_AT_ONCE: usize = 16;
 /// How often a checkpoint may be superseded between the root and itself before that is an error.
 const BEGINS_MAX: usize = 8;
-/// How often a topic's table that is not there yet is looked for: its owner makes it just after the topic's record.
-const OPEN_INTERVAL: Duration = Duration::from_millis(250);
 /// How often tables are asked how far they have come, at least.
 const TRIM_INTERVAL_MIN: Duration = Duration::from_millis(250);
 
@@ -41,10 +42,13 @@ pub(crate) struct Follower {
     replay: Replay,
     /// True once every topic of the lane is held, that is, once the checkpoint that it began with lies behind.
     has_settled: bool,
-    /// Topics that no reader sees, since their tables could not be opened yet.
-    unopened: BTreeSet<TopicId>,
-    opens_at: Instant,
+    /// Topics that readers cannot read yet.
+    opening: Opening,
+    /// The checkpoint whose parked topics are known.
+    parked_of: Option<CheckpointRef>,
     trims_at: Instant,
+    /// Topics whose tables could not be asked then.
+    untrimmed: BTreeSet<TopicId>,
     /// A step was broken off: what is in hand may be half of something.
     is_broken: bool,
 }
@@ -60,24 +64,28 @@ enum End {
 impl Follower {
     /// At the floor of the lane, with the state of its checkpoint. `None` if nobody ever owned it.
     pub(crate) async fn begin(core: &Arc<Core>) -> Result<Option<Self>> {
+        Self::begin_with(core, Opening::default()).await
+    }
+
+    async fn begin_with(core: &Arc<Core>, mut opening: Opening) -> Result<Option<Self>> {
         let store = &core.parts.store;
         for _ in 0..BEGINS_MAX {
             let Some((root, _)) = read(store, core.lane).await? else { return Ok(None) };
             let Ok((state, covered)) = checkpointed(store, &root).await? else { continue };
             core.board.held(core.lane, Some(&root));
-            let now = Instant::now();
-            let follower = Self {
+            let mut follower = Self {
                 core: Arc::clone(core),
                 at: root.floor,
+                parked_of: root.checkpoint.clone(),
                 root,
                 replay: Replay::new(state, covered),
                 has_settled: false,
-                unopened: BTreeSet::new(),
-                opens_at: now,
-                trims_at: now,
+                opening: std::mem::take(&mut opening),
+                trims_at: Instant::now(),
+                untrimmed: BTreeSet::new(),
                 is_broken: false,
             };
-            follower.show_parked().await?;
+            follower.show_parked().await;
             return Ok(Some(follower));
         }
         let message = format!("lane {}: its checkpoint changes faster than it can be read", core.lane);
@@ -108,8 +116,11 @@ impl Follower {
             self.settle().await?;
         }
         self.is_broken = false;
-        self.open_tables().await?;
-        self.trim(is_caught_up).await?;
+        self.opening.advance(&self.core, &self.replay.state).await;
+        self.trim(is_caught_up).await;
+        if !is_caught_up && !self.core.tails.has_room() {
+            self.make_room().await?;
+        }
         Ok(is_caught_up)
     }
 
@@ -187,40 +198,44 @@ impl Follower {
         Ok(())
     }
 
-    async fn show_rows(&self, placed: PlacedRows) -> Result<()> {
+    async fn show_rows(&mut self, placed: PlacedRows) -> Result<()> {
         let Some(topic) = self.replay.state.topics.get(&placed.topic) else { return Ok(()) };
         let def = Arc::clone(topic.shape().def());
+        if self.opening.is_shed(&placed.topic) {
+            self.core.tails.begin_at(&def, placed.first_seq.plus(placed.rows.len()));
+            return Ok(());
+        }
         match self.core.tails.end(&placed.topic) {
             Some(end) if end >= placed.first_seq => {}
-            Some(_) => self.pass_over(&def, placed.first_seq).await?,
+            Some(_) => self.pass_over(&def, placed.first_seq).await,
             None => self.core.tails.add_topic(def, placed.first_seq),
         }
         show(&self.core, placed)
     }
 
-    /// What lies between the tail's end and `next` has left the log: the table must be known to have it before the tail lets go.
-    async fn pass_over(&self, def: &Arc<TopicDef>, next: schemas::Seq) -> Result<()> {
-        match self.core.parts.tables.load(def).await {
-            Ok(_) => {}
-            Err(error) if error.kind().is_retryable() => return Err(error.into()),
-            // No reader sees it without its table.
-            Err(error) => tracing::debug!(topic = %def.name, %error, "a topic's table is not open here"),
+    /// What lies between the tail's end and `next` has left the log: the table has it. If that cannot be seen, no reader may see the topic.
+    async fn pass_over(&mut self, def: &Arc<TopicDef>, next: Seq) {
+        let tables = &self.core.parts.tables;
+        if tables.is_open(&def.id) {
+            let loaded = tables.load(def).await.map(|table| table.watermark());
+            if let (Err((kind, reason)), Some(topic)) = (reaches(next, loaded), self.replay.state.topics.get(&def.id)) {
+                close(&self.core, topic, kind, &reason);
+                self.opening.insert(def.id);
+            }
         }
         self.core.tails.begin_at(def, next);
-        Ok(())
     }
 
     /// A topic begins, or has another definition.
     fn hold(&mut self, topic: TopicId) {
         let Some(state) = self.replay.state.topics.get(&topic) else { return };
         self.core.tails.add_topic(Arc::clone(state.shape().def()), state.next_seq);
-        self.unopened.insert(topic);
-        self.opens_at = Instant::now();
+        self.opening.insert(topic);
     }
 
     /// A topic ended.
     fn let_go(&mut self, topic: TopicId) {
-        self.unopened.remove(&topic);
+        self.opening.remove(&topic);
         self.replay.state.dropped.remove(&topic);
         self.core.forget_topic(&topic);
     }
@@ -229,94 +244,109 @@ impl Follower {
     async fn settle(&mut self) -> Result<()> {
         self.core.forget_others(&self.replay.state);
         self.replay.state.dropped.clear();
-        for topic in self.replay.state.topics.values() {
-            let def = topic.shape().def();
+        self.opening.retain(&self.replay.state);
+        let topics = self.replay.state.topics.values();
+        let topics: Vec<_> = topics.map(|topic| (Arc::clone(topic.shape().def()), topic.next_seq)).collect();
+        for (def, next) in topics {
             match self.core.tails.end(&def.id) {
-                Some(end) if end >= topic.next_seq => {}
-                Some(_) => self.pass_over(def, topic.next_seq).await?,
-                None => self.core.tails.add_topic(Arc::clone(def), topic.next_seq),
+                Some(end) if end >= next => {}
+                Some(_) => self.pass_over(&def, next).await,
+                None => self.core.tails.add_topic(Arc::clone(&def), next),
+            }
+            if !self.core.parts.tables.is_open(&def.id) {
+                self.opening.insert(def.id);
             }
         }
-        self.unopened = self.replay.state.topics.keys().copied().collect();
         self.has_settled = true;
         Ok(())
     }
 
-    /// Opens the tables of topics that have none open yet, and shows those topics to readers.
-    async fn open_tables(&mut self) -> Result<()> {
-        if self.unopened.is_empty() || Instant::now() < self.opens_at {
-            return Ok(());
-        }
-        self.opens_at = Instant::now() + OPEN_INTERVAL;
-        let core = &self.core;
-        let topics = self.unopened.iter().filter_map(|topic| self.replay.state.topics.get(topic));
-        let opening: Vec<_> = topics
-            .map(|topic| async move {
-                let def = topic.shape().def();
-                match core.parts.tables.open(&topic.tenant, def).await {
-                    Ok(Some(_)) => {
-                        core.parts.topics.publish(&topic.tenant, Arc::clone(def));
-                        Ok(Some(def.id))
-                    }
-                    Ok(None) => Ok(None),
-                    Err(error) if error.kind().is_retryable() => Err(IngestError::from(error)),
-                    Err(error) => {
-                        tracing::debug!(topic = %def.name, %error, "a topic's table cannot be opened here");
-                        Ok(None)
-                    }
-                }
-            })
-            .collect();
-        let opened: Vec<_> = stream::iter(opening).buffer_unordered(TABLES_AT_ONCE).try_collect().await?;
-        for topic in opened.iter().flatten() {
-            self.unopened.remove(topic);
-        }
-        Ok(())
-    }
-
     /// Forgets rows that have arrived in their tables: at the pace at which the owner flushes, or at once if there is no room for more.
-    async fn trim(&mut self, has_room: bool) -> Result<()> {
+    async fn trim(&mut self, has_room: bool) {
         let now = Instant::now();
         if has_room && now < self.trims_at {
-            return Ok(());
+            return;
         }
         let interval = Duration::from_millis(self.core.parts.settings.flush_interval_ms).max(TRIM_INTERVAL_MIN);
         self.trims_at = now + interval;
         let Core { tails, parts, .. } = &*self.core;
         let loads = tails.loads().into_iter();
-        let held = loads.filter(|load| load.oldest_micros.is_some());
-        let trimming = held.filter_map(|load| {
-            let topic = self.replay.state.topics.get(&load.def.id)?;
-            Some(async move {
-                match parts.tables.open(&topic.tenant, &load.def).await {
-                    Ok(Some(table)) => tails.trim(&load.def.id, table.watermark()),
-                    Ok(None) => {}
-                    Err(error) => tracing::debug!(topic = %load.def.name, %error, "a topic's table cannot be read"),
+        let held = loads.filter(|load| load.oldest_micros.is_some() && parts.tables.is_open(&load.def.id));
+        let trimming = held.map(|load| async move {
+            match parts.tables.load(&load.def).await {
+                Ok(table) => {
+                    tails.trim(&load.def.id, table.watermark());
+                    None
                 }
-            })
+                Err(error) => {
+                    tracing::debug!(topic = %load.def.name, %error, "a topic's table cannot be read");
+                    Some(load.def.id)
+                }
+            }
         });
-        stream::iter(trimming.collect::<Vec<_>>()).buffer_unordered(TABLES_AT_ONCE).collect::<()>().await;
+        let trimmed = stream::iter(trimming.collect::<Vec<_>>()).buffer_unordered(TABLES_AT_ONCE);
+        self.untrimmed = trimmed.filter_map(std::future::ready).collect().await;
+    }
+
+    /// There is no room although what is in tables has been forgotten. What will not get there by itself is let go, the largest first: else one topic that
+    /// ails would keep all others of the lane from being followed. All that is left is what the owner is about to flush.
+    async fn make_room(&mut self) -> Result<()> {
+        self.learn_parked().await?;
+        let (core, parked) = (&self.core, &self.replay.state.parked);
+        let mut stuck = core.tails.loads();
+        let is_stuck = |topic: &TopicId| {
+            self.opening.contains(topic) || self.untrimmed.contains(topic) || parked.contains_key(topic)
+        };
+        stuck.retain(|load| load.bytes > 0 && is_stuck(&load.def.id));
+        stuck.sort_unstable_by_key(|load| load.bytes);
+        while !core.tails.has_room()
+            && let Some(load) = stuck.pop()
+        {
+            if let Some(topic) = self.replay.state.topics.get(&load.def.id) {
+                let reason =
+                    "its table does not take its events, and they take more room than there is; ask the lane's owner";
+                close(core, topic, ErrorKind::Overloaded, reason);
+            }
+            core.tails.let_go(&load.def.id);
+            self.opening.shed(load.def.id);
+        }
+        Ok(())
+    }
+
+    /// Which topics the newest checkpoint says are parked: some may have stopped since this follower began.
+    async fn learn_parked(&mut self) -> Result<()> {
+        if self.root.checkpoint == self.parked_of {
+            return Ok(());
+        }
+        if let Ok((state, _)) = checkpointed(&self.core.parts.store, &self.root).await? {
+            self.replay.state.parked = state.parked;
+            self.parked_of.clone_from(&self.root.checkpoint);
+        }
         Ok(())
     }
 
     /// Rows that a checkpoint says are outside of the log and of their tables.
-    async fn show_parked(&self) -> Result<()> {
+    async fn show_parked(&mut self) {
         let (core, state) = (&self.core, &self.replay.state);
         for (topic, parked) in &state.parked {
             let Some(held) = state.topics.get(topic) else { continue };
             if core.tails.end(topic).is_some_and(|end| end >= parked.to) {
                 continue;
             }
-            core.tails.begin_at(held.shape().def(), parked.from);
-            fill_topic(core, *topic, parked).await?;
+            core.tails.begin_by(held.shape().def(), parked.from);
+            let Err(error) = fill_topic(core, *topic, parked, || core.tails.has_room()).await else { continue };
+            close(core, held, error.kind(), &error.to_string());
+            core.tails.let_go(topic);
+            core.tails.begin_at(held.shape().def(), parked.to);
+            self.opening.insert(*topic);
         }
-        Ok(())
     }
 
     /// From the floor again: the log has gone on without this follower.
     async fn restart(&mut self) -> Result<()> {
         let gone = || vanished(self.core.lane, ErrorKind::Unavailable);
-        let anew = Self::begin(&self.core).await?.ok_or_else(gone)?;
+        let opening = std::mem::take(&mut self.opening);
+        let anew = Self::begin_with(&self.core, opening).await?.ok_or_else(gone)?;
         tracing::info!(lane = %self.core.lane, from = %self.at, to = %anew.at, "following the lane anew from its floor");
         *self = Self { is_broken: self.is_broken, ..anew };
         Ok(())

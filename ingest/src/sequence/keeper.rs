@@ -300,10 +300,24 @@ async fn open_tables(core: &Core, state: &mut LaneState, rows: &[PlacedRows]) ->
                 oldest
             }
         };
-        core.tails.begin_at(topic.shape().def(), start);
+        core.tails.begin_by(topic.shape().def(), start);
         core.tails.trim(&id, Watermark(start));
+        if let Some((_, reason)) = ailing.last().filter(|(ailing, _)| *ailing == id) {
+            close_unless_whole(core, topic, reason).await;
+        }
     }
     Ok(ailing)
+}
+
+/// Readers are told what ails a topic, unless its table reaches up to what is held of the log.
+async fn close_unless_whole(core: &Core, topic: &TopicState, reason: &IngestError) {
+    let (tables, def) = (&core.parts.tables, topic.shape().def());
+    let begins = core.tails.as_tail().snapshot(&def.id).map(|held| held.start);
+    let is_whole =
+        tables.current(def).await.is_ok_and(|table| begins.is_some_and(|begins| begins <= table.watermark().0));
+    if !is_whole {
+        tables.close(&def.id, reason.kind(), format!("topic {} cannot be read: {reason}", def.name));
+    }
 }
 
 /// The topic's watermark, or what is wrong with its table. Errors: those of the store, with which nothing can begin.
@@ -364,23 +378,36 @@ async fn fill_with_parked(
     state.parked.retain(|id, parked| topics.get(id).is_some_and(|topic| ails(id) || topic.watermark.0 < parked.to));
     let mut reasons = Vec::new();
     for (id, parked) in &state.parked {
-        let reason = match fill_topic(core, *id, parked).await {
+        let reason = match fill_topic(core, *id, parked, || true).await {
             Ok(()) if ails(id) => continue,
             Ok(()) => IngestError::new(ErrorKind::Conflict, parked.reason.clone()),
             Err(error) if error.kind().is_retryable() => return Err(error),
-            Err(error) => error,
+            Err(error) => {
+                core.parts.tables.close(id, error.kind(), format!("topic {id} cannot be read: {error}"));
+                error
+            }
         };
         reasons.push((*id, reason));
     }
     Ok(reasons)
 }
 
-pub(crate) async fn fill_topic(core: &Core, topic: TopicId, parked: &Parked) -> Result<()> {
+/// Makes a topic's parked rows visible that are not yet, an object at a time. Errors: `Overloaded` once there is no room for more; those of reading one.
+pub(crate) async fn fill_topic(
+    core: &Core,
+    topic: TopicId,
+    parked: &Parked,
+    has_room: impl Fn() -> bool,
+) -> Result<()> {
     let tail = core.tails.as_tail();
     for object in &parked.objects {
         let end = tail.snapshot(&topic).map_or(object.to, |held| held.end);
         if object.to <= end {
             continue;
+        }
+        if !has_room() {
+            let message = "its parked events take more room than there is for them here";
+            return Err(IngestError::new(ErrorKind::Overloaded, message));
         }
         for batch in parked::read(&core.parts.store, core.lane, topic, object).await? {
             let seqs = batch.column(column::SEQ).as_primitive::<Int64Type>();
@@ -406,6 +433,7 @@ fn fill_tails(core: &Core, state: &LaneState, rows: Vec<PlacedRows>) -> Vec<(Top
         if first_seq > end {
             if ailing.iter().all(|(known, _)| *known != topic) {
                 let message = format!("topic {topic}: expected the log to go on at seq {end}, found {first_seq}");
+                core.parts.tables.close(&topic, ErrorKind::Corrupt, message.clone());
                 ailing.push((topic, IngestError::new(ErrorKind::Corrupt, message)));
             }
             continue;

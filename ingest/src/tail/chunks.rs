@@ -162,7 +162,7 @@ impl Chunks {
     }
 
     /// Seq of the first event here.
-    fn start(&self) -> Seq {
+    pub(super) fn start(&self) -> Seq {
         self.chunks.front().map_or(self.next, |chunk| chunk.chunk.first_seq())
     }
 

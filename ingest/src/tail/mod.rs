@@ -112,6 +112,22 @@ impl Tails {
         });
     }
 
+    /// Like [`Self::begin_at`]; what is held of the topic and begins above `next` is let go too: the tail reaches down to `next`, or begins there.
+    pub(crate) fn begin_by(&self, def: &Arc<TopicDef>, next: Seq) {
+        self.begin_at(def, next);
+        self.change(&def.id, None, |topic| {
+            if topic.chunks.start() > next {
+                topic.chunks = Chunks::new(next);
+                topic.next.send_replace(next);
+            }
+        });
+    }
+
+    /// Lets go of what is held of a topic, which goes on where it is: for one that no reader can read here.
+    pub(crate) fn let_go(&self, topic: &TopicId) {
+        self.change(topic, None, |topic| topic.chunks = Chunks::new(topic.chunks.next()));
+    }
+
     /// The seq after the last event held of a topic. `None` if it is not held.
     pub(crate) fn end(&self, topic: &TopicId) -> Option<Seq> {
         Some(self.topic(topic)?.lock().chunks.next())
@@ -226,7 +242,7 @@ impl Tails {
             (None, Some(reason)) => (Standing::HeldUp, Some(reason)),
             (None, None) => (Standing::Open, None),
         };
-        Some(TopicStatus { standing, reason: reason.map(ToString::to_string) })
+        Some(TopicStatus { standing, reason: reason.map(ToString::to_string), unreadable: None })
     }
 
     /// What one topic holds.

@@ -25,6 +25,8 @@ async fn a_topic_whose_flushed_table_is_gone_stops_alone() {
     let engine = site.unflushed().await;
     let error = append(&engine, 3..4).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    let error = view(&engine, "orders").await.unwrap_err();
+    assert!(error.to_string().contains("cannot be read: topic orders: events below seq 3 were flushed"), "{error}");
     assert_eq!(append_to_healthy(&engine).await.unwrap().first_seq, Some(Seq(1)));
 }
 
