@@ -1,14 +1,18 @@
-//! Time, randomness and threads: they come in here, so that a test can hold them.
+//! Time, randomness, threads and the way to other processes: they come in here, so that a test can hold them.
 
 use std::fmt::Debug;
+use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rand::RngCore;
+use tokio::net::TcpStream;
 use tokio::task::JoinError;
 use uuid::Uuid;
 
-/// Where a process gets its time, its randomness and its threads from. Cheap to clone.
+/// Where a process gets its time, its randomness and its threads from, and how it reaches others. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Env {
     source: Arc<dyn Source>,
@@ -23,6 +27,11 @@ pub trait Source: Debug + Send + Sync {
     /// True if work that computes for long runs in the caller's own task: a simulation, whose order of events no thread may disturb.
     fn computes_inline(&self) -> bool {
         false
+    }
+    /// Connects to `place` (host and port) and hangs up. Errors: those of the network; `ConnectionRefused` if nobody listens there.
+    fn knock(&self, place: &str) -> BoxFuture<'static, io::Result<()>> {
+        let place = place.to_owned();
+        async move { TcpStream::connect(place).await.map(drop) }.boxed()
     }
 }
 
@@ -71,6 +80,11 @@ impl Env {
             return Ok(work());
         }
         tokio::task::spawn_blocking(work).await
+    }
+
+    /// Connects to another process at `place` (host and port) and hangs up. Errors: those of the network; `ConnectionRefused` if nobody listens there.
+    pub async fn knock(&self, place: &str) -> io::Result<()> {
+        self.source.knock(place).await
     }
 
     /// A new identity (a UUID of version 4).

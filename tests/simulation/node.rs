@@ -119,7 +119,7 @@ impl Process {
         let topics = Topics::new(store.clone(), env.clone());
         let tables = Tables::new(store.clone(), env.clone());
         let reader = Arc::new(Reader { tables: tables.clone(), files: Mutex::default() });
-        let advertise = Some(format!("grpc://node-{me}"));
+        let advertise = Some(format!("grpc://node-{me}:{}", wire::PORT));
         let parts = Parts {
             store,
             topics: topics.clone(),

@@ -1,14 +1,17 @@
 //! What everything in one run shares: the seed's decisions, the store's contents, the trace, the history. One thread; the locks are for the types.
 
 use std::fmt::Write as _;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use catalog::env::{Env, Source};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use turmoil::net::TcpStream;
 
 use crate::faults::FaultStore;
 use crate::history::History;
@@ -124,5 +127,10 @@ impl Source for NodeEnv {
 
     fn computes_inline(&self) -> bool {
         true
+    }
+
+    fn knock(&self, place: &str) -> BoxFuture<'static, io::Result<()>> {
+        let place = place.to_owned();
+        Box::pin(async move { TcpStream::connect(place).await.map(drop) })
     }
 }

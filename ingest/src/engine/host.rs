@@ -190,7 +190,7 @@ async fn at_start(core: &Core, root: Option<&Root>) -> Result<Option<Claim>> {
     }
     let after = Some(Claim::After(root.epoch));
     let Some(address) = root.address.as_deref().filter(|_| root.state != State::Closed) else { return Ok(after) };
-    if Some(address) == core.node.address.as_deref() || heartbeat::is_refused(address).await {
+    if Some(address) == core.node.address.as_deref() || heartbeat::is_refused(&core.parts.env, address).await {
         return Ok(after);
     }
     let beat = heartbeat::read(&core.parts.store, root.owner).await?;

@@ -11,13 +11,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use catalog::Store;
+use catalog::{Env, Store};
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use schemas::ErrorKind;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -95,9 +94,9 @@ fn away(what: &str, node: Uuid, error: &object_store::Error) -> IngestError {
 }
 
 /// True if nobody listens at a node's address: it has ended, as surely as silence would tell later. Anything else proves nothing.
-pub(crate) async fn is_refused(address: &str) -> bool {
+pub(crate) async fn is_refused(env: &Env, address: &str) -> bool {
     let place = address.split_once("://").map_or(address, |(_, place)| place);
-    let knock = timeout(KNOCK_TIMEOUT, TcpStream::connect(place)).await;
+    let knock = timeout(KNOCK_TIMEOUT, env.knock(place)).await;
     matches!(knock, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
@@ -235,9 +234,9 @@ mod tests {
     async fn a_door_that_nobody_stands_behind_refuses() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("grpc://{}", listener.local_addr().unwrap());
-        assert!(!is_refused(&address).await);
+        assert!(!is_refused(&Env::system(), &address).await);
         drop(listener);
-        assert!(is_refused(&address).await);
-        assert!(!is_refused("somewhere").await, "no port, no knowledge");
+        assert!(is_refused(&Env::system(), &address).await);
+        assert!(!is_refused(&Env::system(), "somewhere").await, "no port, no knowledge");
     }
 }

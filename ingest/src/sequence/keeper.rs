@@ -3,7 +3,6 @@
 //! After the store was away an owner takes its own log over, as any new owner would. One that was fenced, or gave the lane away, stands by.
 
 use std::collections::BTreeSet;
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,7 +124,7 @@ impl Hand {
                 Err(reason) => {
                     tracing::error!(lane = %core.lane, error = %reason, "the lane has stopped for good");
                     voice.say(Ownership::Stopped(reason.clone()));
-                    Desk::refusing(not_appended(&reason)).meanwhile(&mut commands, pending::<()>()).await;
+                    Desk::refusing(not_appended(&reason)).close(&mut commands).await;
                     break;
                 }
             }
@@ -241,19 +240,24 @@ async fn take_back(
     commands: &mut mpsc::Receiver<Command>,
 ) -> Result<Option<Kept>> {
     let mut pause = PAUSE_MIN;
+    let mut desk = Desk::refusing(not_appended(&reason));
     while reason.kind().is_retryable() {
-        let mut desk = Desk::refusing(not_appended(&reason));
+        desk.refuse_for(not_appended(&reason));
         if desk.meanwhile(commands, sleep(pause)).await.is_none() {
             return Ok(None);
         }
         pause = PAUSE_MAX.min(2 * pause);
         match desk.meanwhile(commands, Box::pin(open(core, Claim::Mine))).await {
             None => return Ok(None),
-            Some(Ok(kept)) => return Ok(Some(kept)),
+            Some(Ok(kept)) => {
+                desk.is_caught_up();
+                return Ok(Some(kept));
+            }
             Some(Err(error)) => reason = error,
         }
         tracing::warn!(lane = %core.lane, error = %reason, "the lane could not be taken back yet");
     }
+    desk.fail(&reason);
     Err(reason)
 }
 

@@ -59,14 +59,20 @@ pub(super) async fn stand_by(
                 Err(error) => answer(orders, &Err(error.clone())),
             }
             match taken {
-                Ok(kept) => return Ok(Some(kept)),
+                Ok(kept) => {
+                    desk.is_caught_up();
+                    return Ok(Some(kept));
+                }
                 Err(error) if error.kind() == ErrorKind::Fenced => {
                     tracing::info!(lane = %core.lane, "another was faster")
                 }
                 Err(error) if error.kind().is_retryable() => {
                     tracing::warn!(lane = %core.lane, %error, "the lane could not be taken over yet");
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    desk.fail(&error);
+                    return Err(error);
+                }
             }
             // What was rebuilt on the way may lie beyond where the follower was.
             follower = None;
@@ -154,6 +160,40 @@ impl Desk {
                 biased;
                 done = &mut work => return Some(done),
                 command = commands.recv() => if !self.receive(command) { return None },
+            }
+        }
+    }
+
+    /// Refuses for another reason from now on.
+    pub(super) fn refuse_for(&mut self, refusal: IngestError) {
+        self.refusal = refusal;
+    }
+
+    /// This process has taken the lane over since they asked: it shows all that anybody acknowledged before, and nobody else can have since.
+    pub(super) fn is_caught_up(&mut self) {
+        answer(std::mem::take(&mut self.catch_up), &Ok(true));
+        answer(std::mem::take(&mut self.take_over), &Ok(true));
+    }
+
+    /// What waits here will not be done.
+    pub(super) fn fail(&mut self, reason: &IngestError) {
+        answer(std::mem::take(&mut self.catch_up), &Err(reason.clone()));
+        answer(std::mem::take(&mut self.take_over), &Err(reason.clone()));
+    }
+
+    /// Refuses everything until told to end.
+    pub(super) async fn close(mut self, commands: &mut mpsc::Receiver<Command>) {
+        let refusal = self.refusal.clone();
+        self.fail(&refusal);
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Close { answer, then } => {
+                    drop(answer.send(Ok(())));
+                    if then == Then::End {
+                        return;
+                    }
+                }
+                command => command.refuse(&refusal),
             }
         }
     }

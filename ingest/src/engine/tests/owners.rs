@@ -97,6 +97,37 @@ async fn a_take_over_that_is_ordered_needs_nobodys_silence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_linearizable_read_that_waits_while_its_process_takes_the_lane_over_is_answered() {
+    let site = Site::new();
+    let first = site.open(node(1)).await.unwrap();
+    first.create_topic(&tenant(), spec()).await.unwrap();
+    append(&first, 1..3).await.unwrap();
+    let second = site.open(node(2)).await.unwrap();
+    append(&first, 3..4).await.unwrap();
+    let (taken, caught_up) = tokio::join!(second.take_over(None), second.catch_up());
+    taken.unwrap();
+    caught_up.unwrap();
+    assert_eq!(amounts(&second), [(1, 1), (2, 2), (3, 3)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_linearizable_read_of_a_lane_that_has_stopped_for_good_is_told_so() {
+    let site = Site::new();
+    let first = site.open(node(1)).await.unwrap();
+    first.create_topic(&tenant(), spec()).await.unwrap();
+    append(&first, 1..3).await.unwrap();
+    let second = site.open(node(2)).await.unwrap();
+    second.catch_up().await.unwrap();
+    let path = site.folder.path().join("lanes/0/w/1/1");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[150] ^= 4;
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(second.take_over(None).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    let read = timeout(Duration::from_secs(30), second.catch_up()).await.expect("it does not wait for ever");
+    assert!(read.unwrap_err().to_string().contains("lanes/0/w/1/1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lanes_are_spread_over_the_processes_that_live_and_topics_over_lanes() {
     let site = Site::new();
     let settings = |number| Settings { lanes: 4, ..node(number) };
