@@ -48,7 +48,7 @@ pub(crate) async fn run(_: Serve, config: Config) -> Result<(), Failure> {
     }
 }
 
-/// `FIRN_LOG` filters (`info` if absent), e.g. `FIRN_LOG=ingest=debug,info`; `FIRN_LOG_JSON=1` for machines; `FIRN_LOG_SPANS=1` tells when puts, commits and take-overs begin and end.
+/// `FIRN_LOG` filters (`info` if absent), e.g. `FIRN_LOG=ingest=debug,info`; `FIRN_LOG_JSON=1` for machines; `FIRN_LOG_SPANS=1` tells when puts, commits, trims and take-overs begin and end.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("FIRN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let spans = std::env::var_os("FIRN_LOG_SPANS").map_or(FmtSpan::NONE, |_| FmtSpan::NEW | FmtSpan::CLOSE);

@@ -14,7 +14,8 @@ use crate::client::Client;
 use crate::tools::free_port;
 
 /// What a child logs: warnings, and each opening and close of the spans that a kill may strike.
-const LOG: &str = "warn,ingest::sequence::put=debug,ingest::lane::takeover=debug,catalog::table::commit=debug";
+const LOG: &str = "warn,ingest::sequence::put=debug,ingest::lane::trim=debug,ingest::lane::takeover=debug,\
+    ingest::sequence::keeper=debug,catalog::table::commit=debug";
 
 /// How to start `firn serve`.
 #[derive(Clone, Debug, Default)]
@@ -152,6 +153,11 @@ impl Process {
     /// The lines that it wrote so far.
     pub fn said(&self) -> Vec<String> {
         self.lines.lock().expect("no holder panics").clone()
+    }
+
+    /// How many lines those are.
+    pub fn lines(&self) -> usize {
+        self.lines.lock().expect("no holder panics").len()
     }
 
     /// True once a line that `matches` was written after the first `skip` ones.

@@ -50,7 +50,7 @@ impl Campaign {
         let (each, most) = (kills / 6, 4 * kills);
         for number in 1..=most {
             let fewest = Step::ALL.into_iter().min_by_key(|step| self.struck.get(step).copied().unwrap_or(0)).unwrap();
-            let target = if number <= kills { Step::ALL[number % 3] } else { fewest };
+            let target = if number <= kills { Step::ALL[number % Step::ALL.len()] } else { fewest };
             let unanswered = self.ledger.unanswered();
             let struck = self.strike(target).await;
             println!(
@@ -71,7 +71,7 @@ impl Campaign {
     /// One life of a server, and its end. What was under way when it died.
     async fn strike(&mut self, target: Step) -> Vec<Step> {
         let mut process = Process::start(&self.launch).unwrap();
-        if target == Step::TakeOver {
+        if target.is_at_start() {
             let pause = Duration::from_micros(self.random.random_range(0..3_000));
             strike::begun(&process, target, 0).await;
             tokio::time::sleep(pause).await;

@@ -59,6 +59,7 @@ pub(crate) struct Trimmed {
 
 impl Trim {
     /// Returns the register and what was done. Errors: `Fenced` among those of the store.
+    #[tracing::instrument(level = "debug", skip_all, fields(at = %self.at))]
     pub(crate) async fn run(mut self) -> (RootRegister, Result<Trimmed>) {
         let trimmed = self.write().await;
         (self.register, trimmed)

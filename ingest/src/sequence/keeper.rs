@@ -37,6 +37,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Takes the lane over, if the claim's condition holds, and rebuilds everything that its log says.
+#[tracing::instrument(level = "debug", skip_all, fields(lane = %core.lane))]
 pub(crate) async fn open(core: &Arc<Core>, claim: Claim) -> Result<Kept> {
     let parts = &core.parts;
     let TakenOver { register, at, replay } = take_over(&parts.store, &parts.env, core.lane, &core.node, claim).await?;

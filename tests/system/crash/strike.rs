@@ -12,21 +12,32 @@ pub(crate) enum Step {
     Put,
     /// A flush's commit.
     Commit,
+    /// A checkpoint, the floor's move, and what lies below it removed.
+    Trim,
     /// The claim, the walk, the seal and the opening of a lane.
     TakeOver,
+    /// State, tails and tables rebuilt after that, before the first append.
+    Rebuild,
 }
 
 impl Step {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Put, Self::Commit, Self::TakeOver];
+    pub(crate) const ALL: [Self; 5] = [Self::Put, Self::Commit, Self::Trim, Self::TakeOver, Self::Rebuild];
 
-    /// How the server's log names the step's span, at its opening and at its end.
+    /// What the server's log says at the step's begin and at its end.
     fn span(self) -> [&'static str; 2] {
         match self {
             Self::Put => ["ingest::sequence::put: new", "ingest::sequence::put: close"],
             Self::Commit => ["catalog::table::commit: new", "catalog::table::commit: close"],
+            Self::Trim => ["ingest::lane::trim: new", "ingest::lane::trim: close"],
             Self::TakeOver => ["ingest::lane::takeover: new", "ingest::lane::takeover: close"],
+            Self::Rebuild => ["ingest::lane::takeover: close", "ingest::sequence::keeper: close"],
         }
+    }
+
+    /// True if a server does it when it starts, before it answers anybody.
+    pub(crate) fn is_at_start(self) -> bool {
+        matches!(self, Self::TakeOver | Self::Rebuild)
     }
 }
 
@@ -35,16 +46,23 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Put => "put",
             Self::Commit => "commit",
+            Self::Trim => "trim",
             Self::TakeOver => "take-over",
+            Self::Rebuild => "rebuild after a take-over",
         })
     }
 }
 
+/// True if the server has begun a step after its first `skip` lines.
+pub(crate) fn has_begun(process: &Process, step: Step, skip: usize) -> bool {
+    let [opened, _] = step.span();
+    process.has_said(skip, |line| line.contains(opened))
+}
+
 /// Waits until the server has begun a step after its first `skip` lines.
 pub(crate) async fn begun(process: &Process, step: Step, skip: usize) {
-    let [opened, _] = step.span();
     for _ in 0..30_000 {
-        if process.has_said(skip, |line| line.contains(opened)) {
+        if has_begun(process, step, skip) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -78,6 +96,12 @@ impl Recovery {
     fn parse(line: &str) -> Option<Self> {
         let field = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)?.parse().ok());
         Some(Self { bytes: field("bytes=")?, ms: field("ms=")? })
+    }
+
+    /// How long one took on average, if there was one.
+    pub(crate) fn mean(all: &[Self]) -> Option<Duration> {
+        let ms = all.iter().map(|recovery| recovery.ms).sum::<u64>();
+        ms.checked_div(all.len() as u64).map(|ms| Duration::from_millis(ms.max(1)))
     }
 
     /// All of them in one line.

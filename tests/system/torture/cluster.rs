@@ -15,6 +15,8 @@ pub(crate) struct Cluster {
     doors: Doors,
     /// Places where nothing runs, since that is what the schedule says.
     down: BTreeSet<usize>,
+    /// By place: the lines that its process had said when [`Self::mark`] was called; none of a process that has started since.
+    marks: Vec<usize>,
     /// Deaths by what was under way; `None`: nothing that a span tells of.
     pub(crate) struck: BTreeMap<Option<Step>, usize>,
     /// What take-overs read, and how long they took.
@@ -65,6 +67,7 @@ impl Cluster {
         let doors = doors.map(|(place, process)| Door { place, life: 1, address: process.address() }).collect();
         Self {
             launch,
+            marks: vec![0; processes.len()],
             processes,
             doors: Doors(Arc::new(Mutex::new(doors))),
             down: BTreeSet::new(),
@@ -80,6 +83,11 @@ impl Cluster {
 
     pub(crate) fn places(&self) -> usize {
         self.processes.len()
+    }
+
+    /// True if a process runs anywhere.
+    pub(crate) fn is_any_up(&self) -> bool {
+        self.places() > self.down.len()
     }
 
     /// SIGKILL. The life that it ended; nothing runs there until [`Self::restart`].
@@ -103,7 +111,26 @@ impl Cluster {
     pub(crate) fn restart(&mut self, place: usize) {
         self.processes[place] = Process::start(&self.launch).unwrap();
         self.down.remove(&place);
+        self.marks[place] = 0;
         self.doors.moved(place, self.processes[place].address());
+    }
+
+    /// Starts processes in all places where nothing runs.
+    pub(crate) fn restart_all(&mut self) {
+        while let Some(place) = self.down.first().copied() {
+            self.restart(place);
+        }
+    }
+
+    /// From here on [`Self::taker`] counts.
+    pub(crate) fn mark(&mut self) {
+        self.marks = self.processes.iter().map(Process::lines).collect();
+    }
+
+    /// Where a process runs that has begun to take the lane over since the mark.
+    pub(crate) fn taker(&self) -> Option<usize> {
+        let has_begun = |place: &usize| strike::has_begun(&self.processes[*place], Step::TakeOver, self.marks[*place]);
+        (0..self.places()).filter(|place| !self.down.contains(place)).find(has_begun)
     }
 
     /// Starts those again that ended by themselves, as whoever runs them would.

@@ -35,6 +35,8 @@ pub(crate) struct Produced {
     pub(crate) first_seqs: Vec<i64>,
     /// Batches that were answered as duplicates: they had been appended before their answer was lost.
     pub(crate) duplicates: usize,
+    /// Batches that were sent again, since their answer did not come.
+    pub(crate) resent: usize,
     /// Streams that broke.
     pub(crate) broken: usize,
 }
@@ -50,7 +52,7 @@ pub(crate) struct Producer {
 impl Producer {
     /// Appends until there is enough and everything that was sent has been answered.
     pub(crate) async fn run(self) -> Produced {
-        let mut done = Produced { number: self.number, first_seqs: Vec::new(), duplicates: 0, broken: 0 };
+        let mut done = Produced { number: self.number, first_seqs: Vec::new(), duplicates: 0, resent: 0, broken: 0 };
         let (mut epoch, mut sent, mut place) = (None, 0, self.number);
         while !*self.enough.borrow() || done.first_seqs.len() < sent {
             let door = self.doors.after(place);
@@ -72,6 +74,7 @@ impl Producer {
             None => *epoch.insert(self.begin(&client).await?),
         };
         let first = done.first_seqs.len();
+        done.resent += *sent - first;
         let mut next = first;
         let (batches, received) = mpsc::channel(BATCHES_IN_FLIGHT);
         for _ in 0..BATCHES_IN_FLIGHT {

@@ -25,7 +25,7 @@ fn batch(random: &mut StdRng) -> RecordBatch {
     RecordBatch::try_from_iter([("key", keys), ("value", values)]).unwrap()
 }
 
-async fn fill(client: &Client, megabytes: usize) {
+pub(crate) async fn fill(client: &Client, megabytes: usize) {
     let schema = json!({"type": "record", "name": "Blob", "fields": [
         {"name": "key", "type": "string"}, {"name": "value", "type": "string"}]});
     client.create(&json!({"name": "blobs", "schema": schema, "key": ["key"]})).await.unwrap();

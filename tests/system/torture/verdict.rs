@@ -64,10 +64,10 @@ async fn pyiceberg(client: &Client, last: i64, events: &[(usize, i64)], properti
     assert_eq!(judged["key_seqs"], serde_json::json!(of_key));
 }
 
-/// `firn verify` proves it from the files, with no server running.
-pub(crate) async fn verify(launch: &Launch) {
+/// `firn verify` proves a topic, or `--all`, from the files, with no server running.
+pub(crate) async fn verify(launch: &Launch, what: &str) {
     let mut command = Command::new(firn().unwrap());
-    command.args(["verify", TOPIC, "--data", &launch.data]).envs(&launch.environment).stdin(Stdio::null());
+    command.args(["verify", what, "--data", &launch.data]).envs(&launch.environment).stdin(Stdio::null());
     let output = command.output().await.unwrap();
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success(), "firn verify: {said}");
