@@ -71,7 +71,8 @@ pub(crate) struct Serve {
     /// Where health and metrics listen [default: 127.0.0.1:8816].
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<SocketAddr>,
-    /// Where clients find this server, if not at --flight, e.g. grpc://10.0.0.7:8815.
+    /// Where clients find this server, e.g. grpc://10.0.0.7:8815 [default: --flight; if that is every address (0.0.0.0), the one that the machine's
+    /// name stands for if it is its own, else the one that it sends to others from].
     #[arg(long, value_name = "URL")]
     pub(crate) advertise: Option<String>,
     /// Take the store over from servers that live. Without it, a server that finds others stands by: it follows them, answers reads, and takes over
@@ -239,6 +240,9 @@ pub(crate) struct Replay {
     /// Only events for which this SQL expression is true.
     #[arg(long = "where", value_name = "EXPR")]
     pub(crate) filter: Option<String>,
+    /// How long to look for another server when the one that is read from has gone, seconds. It goes on there after the last event that came.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) retry_s: u64,
 }
 
 /// `firn tail`
@@ -261,6 +265,9 @@ pub(crate) struct Tail {
     /// Stop after this many events.
     #[arg(long, value_name = "EVENTS")]
     pub(crate) limit: Option<u64>,
+    /// How long to look for another server when the one that is followed has gone, seconds. It goes on there after the last event that was printed.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) retry_s: u64,
 }
 
 /// `firn sql`

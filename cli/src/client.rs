@@ -21,10 +21,17 @@ use tonic::transport::{Channel, Endpoint};
 use crate::config::ClientConfig;
 use crate::exit::Failure;
 
+/// A server that is silent for so long during a call is asked whether it is there; if it does not answer within as long again, the call has failed.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// The header of a call that wants everything that was acknowledged before it.
+const LINEARIZABLE_KEY: &str = "firn-linearizable";
+
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct Client {
     channel: Channel,
+    /// Where it is.
+    server: String,
 }
 
 /// Batches from the server, with the schema that they have even if there are none.
@@ -38,10 +45,9 @@ pub(crate) struct Batches {
 impl Client {
     /// Connects to the first server that answers. Errors: usage for an address that is none, away if nobody answers.
     pub(crate) async fn connect(config: &ClientConfig) -> Result<Self, Failure> {
-        let endpoints: Vec<_> = config.server.split(',').map(endpoint).collect::<Result<_, _>>()?;
-        for endpoint in endpoints {
-            if let Ok(channel) = endpoint.connect().await {
-                return Ok(Self { channel });
+        for server in config.server.split(',') {
+            if let Some(client) = Self::to(server).await? {
+                return Ok(client);
             }
         }
         Err(Failure::away(format!(
@@ -50,10 +56,26 @@ impl Client {
         )))
     }
 
+    /// Connects to one server. `None` if it cannot be reached. Errors: usage.
+    pub(crate) async fn to(server: &str) -> Result<Option<Self>, Failure> {
+        let connected = endpoint(server)?.connect().await.ok();
+        Ok(connected.map(|channel| Self { channel, server: server.to_owned() }))
+    }
+
+    /// Where the server is, as it was named.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
     /// A client of the server that owns the topic, which is this one's where nobody knows or nobody answers: that one says what is the matter.
     pub(crate) async fn at_owner_of(self, topic: &TopicName) -> Result<Self, Failure> {
         let descriptor = FlightDescriptor::new_path(vec![topic.to_string()]);
         self.at_owner(descriptor).await
+    }
+
+    /// A client of the server that owns what is asked for, as [`Self::at_owner_of`].
+    pub(crate) async fn at_owner_of_asked(self, ticket: &Ticket) -> Result<Self, Failure> {
+        self.at_owner(FlightDescriptor::new_cmd(ticket.to_json())).await
     }
 
     async fn at_owner(self, descriptor: FlightDescriptor) -> Result<Self, Failure> {
@@ -61,7 +83,7 @@ impl Client {
         let location = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.location.into_iter().next());
         let Some(location) = location else { return Ok(self) };
         match endpoint(&location.uri)?.connect().await {
-            Ok(channel) => Ok(Self { channel }),
+            Ok(channel) => Ok(Self { channel, server: location.uri }),
             Err(error) => {
                 eprintln!("firn: the topic's owner does not answer at {}: {error}", location.uri);
                 Ok(self)
@@ -108,16 +130,23 @@ impl Client {
         self.action("list-topics", &serde_json::json!({})).await
     }
 
-    /// Replays or subscribes, at the owner of what is asked for.
-    pub(crate) async fn get_at_owner(self, ticket: Ticket) -> Result<Batches, Failure> {
-        let descriptor = FlightDescriptor::new_cmd(ticket.to_json());
-        self.at_owner(descriptor).await?.get(ticket).await
-    }
-
     /// Replays or subscribes.
     pub(crate) async fn get(&self, ticket: Ticket) -> Result<Batches, Failure> {
         let stream = self.flight().do_get(FlightTicket::new(ticket.to_json())).await?;
         Batches::of(stream).await
+    }
+
+    /// Replays or subscribes; waits for no batch. `is_linearizable`: everything that was acknowledged before, by whomever, is there.
+    pub(crate) async fn get_stream(
+        &self,
+        ticket: Ticket,
+        is_linearizable: bool,
+    ) -> Result<FlightRecordBatchStream, Failure> {
+        let mut flight = self.flight();
+        if is_linearizable {
+            flight.add_header(LINEARIZABLE_KEY, "true")?;
+        }
+        Ok(flight.do_get(FlightTicket::new(ticket.to_json())).await?)
     }
 
     /// Replays or subscribes; the future can be awaited elsewhere, and does not wait for a first batch.
@@ -154,6 +183,9 @@ fn endpoint(url: &str) -> Result<Endpoint, Failure> {
     Ok(endpoint
         .connect_timeout(Duration::from_secs(10))
         .tcp_nodelay(true)
+        // A server that was stopped, or whose machine is gone, closes no connection.
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20))
 }

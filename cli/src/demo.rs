@@ -2,6 +2,7 @@
 //!
 //! The events are the first 40,000 of Apache Kafka's own history: every file touched by every commit.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -135,8 +136,9 @@ impl Events {
 
 /// Subscribes from the beginning and counts until `expected` events have come. Errors if one comes out of order.
 async fn follow(client: &Client, expected: u64) -> JoinHandle<Result<u64, Failure>> {
+    let columns = Some(vec!["_seq".into()]);
     let subscribe =
-        Subscribe { pattern: PATTERN.into(), from: From::Beginning, columns: Some(vec!["_seq".into()]), filter: None };
+        Subscribe { pattern: PATTERN.into(), from: From::Beginning, after: BTreeMap::new(), columns, filter: None };
     let batches = client.get_later(Ticket::from(Request::Subscribe(subscribe)));
     tokio::spawn(async move {
         let mut batches = batches.await?;

@@ -20,27 +20,39 @@ use arrow_flight::error::FlightError;
 use flight::detail::{ErrorDetail, Facts};
 use schemas::ErrorKind;
 
+use crate::retry::Retry;
+
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
     message: String,
+    retry: Retry,
 }
 
 impl Failure {
+    fn new(code: u8, message: impl Display) -> Self {
+        Self { code, message: message.to_string(), retry: Retry::Never }
+    }
+
+    /// Whether another attempt may come further.
+    pub(crate) fn retry(&self) -> &Retry {
+        &self.retry
+    }
+
     /// The command line or the settings are wrong.
     pub(crate) fn usage(message: impl Display) -> Self {
-        Self { code: 2, message: message.to_string() }
+        Self::new(2, message)
     }
 
     /// Some rows were refused.
     pub(crate) fn refused(message: impl Display) -> Self {
-        Self { code: 4, message: message.to_string() }
+        Self::new(4, message)
     }
 
-    /// It may have happened.
+    /// It may have happened: another attempt may tell.
     pub(crate) fn indeterminate(message: impl Display) -> Self {
-        Self { code: 6, message: message.to_string() }
+        Self { retry: Retry::Anywhere, ..Self::new(6, message) }
     }
 
     /// With a word on what to do.
@@ -48,25 +60,25 @@ impl Failure {
         Self { message: format!("{}; {hint}", self.message), ..self }
     }
 
-    /// The server cannot be reached.
+    /// The server cannot be reached: another may be.
     pub(crate) fn away(message: impl Display) -> Self {
-        Self { code: 5, message: message.to_string() }
+        Self { retry: Retry::Anywhere, ..Self::new(5, message) }
     }
 
     /// What was verified is not what it should be.
     pub(crate) fn fault(message: impl Display) -> Self {
-        Self { code: 8, message: message.to_string() }
+        Self::new(8, message)
     }
 
     /// What was to be verified could not be looked at.
     pub(crate) fn unseen(kind: ErrorKind, message: impl Display) -> Self {
         let code = if kind == ErrorKind::NotFound { 3 } else { 9 };
-        Self { code, message: message.to_string() }
+        Self::new(code, message)
     }
 
     /// Anything else.
     pub(crate) fn other(message: impl Display) -> Self {
-        Self { code: 1, message: message.to_string() }
+        Self::new(1, message)
     }
 
     /// By the kind of the error behind it.
@@ -79,7 +91,7 @@ impl Failure {
                 1
             }
         };
-        Self { code, message: message.to_string() }
+        Self::new(code, message)
     }
 
     /// Prints the message and gives the code.
@@ -126,7 +138,7 @@ impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         let facts = ErrorDetail::of(&status).and_then(|detail| detail.facts);
         if matches!(facts, Some(Facts::ConditionFailed { .. } | Facts::FenceFailed { .. })) {
-            return Self { code: 7, message: status.message().to_owned() };
+            return Self::new(7, status.message());
         }
         let kind = match status.code() {
             tonic::Code::NotFound => ErrorKind::NotFound,
@@ -135,7 +147,7 @@ impl From<tonic::Status> for Failure {
             tonic::Code::Unknown | tonic::Code::Cancelled | tonic::Code::DeadlineExceeded => ErrorKind::Indeterminate,
             _ => ErrorKind::Invalid,
         };
-        Self::of_kind(kind, status.message())
+        Self { retry: Retry::after(&status), ..Self::of_kind(kind, status.message()) }
     }
 }
 

@@ -8,11 +8,14 @@ mod exit;
 
 mod client;
 mod render;
+mod retry;
+mod servers;
 
 mod demo;
 mod produce;
 mod progress;
 mod read;
+mod reading;
 mod serve;
 mod sql;
 mod topic;
@@ -50,9 +53,9 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Verify(verify) => Box::pin(verify::run(verify, config.into_server().store, args.json)).await,
         Command::Demo(demo) => demo::run(demo, config).await,
         Command::Topic(command) => topic::run(Client::connect(&config.client).await?, command, args.json).await,
-        Command::Produce(produce) => produce::run(config.client, produce, args.json).await,
-        Command::Replay(replay) => read::replay(Client::connect(&config.client).await?, replay, args.json).await,
-        Command::Tail(tail) => read::tail(Client::connect(&config.client).await?, tail).await,
+        Command::Produce(produce) => produce::run(&config.client, produce, args.json).await,
+        Command::Replay(replay) => read::replay(&config.client, replay, args.json).await,
+        Command::Tail(tail) => read::tail(&config.client, tail).await,
         Command::Sql(statement) => sql::run(Client::connect(&config.client).await?, statement, args.json).await,
         Command::Flush { topic } => topic::flush(Client::connect(&config.client).await?, topic, args.json).await,
         Command::Health => topic::health(Client::connect(&config.client).await?, args.json).await,

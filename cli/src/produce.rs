@@ -9,7 +9,6 @@ mod input;
 mod ndjson;
 mod outbox;
 mod refusals;
-mod retry;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,12 +27,13 @@ use crate::config::ClientConfig;
 use crate::exit::Failure;
 use crate::progress::Progress;
 use crate::render::{count, json_line};
+use crate::retry::{Patience, Retry};
+use crate::servers::Servers;
 use attempt::Attempt;
 use identity::Identity;
 use input::{Input, Piece};
 use outbox::{Outbox, Settled};
 use refusals::Refusals;
-use retry::{Broken, pause};
 
 pub(crate) use ndjson::Lines;
 
@@ -54,9 +54,10 @@ struct Report {
 }
 
 /// `firn produce`
-pub(crate) async fn run(servers: ClientConfig, args: Produce, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(servers: &ClientConfig, args: Produce, as_json: bool) -> Result<(), Failure> {
     let topic = TopicName::new(args.topic.clone()).map_err(Failure::usage)?;
-    let client = Client::connect(&servers).await?.at_owner_of(&topic).await?;
+    let mut servers = Servers::named(servers);
+    let client = servers.connect_to_owner(&topic).await?;
     let def = client.describe(topic.as_str()).await?.topic;
     let progress = Progress::through(input::size(&args.file));
     let input = Input::open(&args, &def, progress.clone())?;
@@ -81,7 +82,7 @@ pub(crate) async fn run(servers: ClientConfig, args: Produce, as_json: bool) -> 
 
 struct Load {
     /// Where to look for an owner when the one there was is gone.
-    servers: ClientConfig,
+    servers: Servers,
     client: Client,
     append: Append,
     identity: Option<Identity>,
@@ -95,7 +96,7 @@ struct Load {
 
 impl Load {
     fn new(
-        servers: ClientConfig,
+        servers: Servers,
         client: Client,
         args: &Produce,
         topic: TopicName,
@@ -169,36 +170,29 @@ impl Load {
     }
 
     async fn attempts(&mut self, attempt: &Attempt, outbox: &Arc<Outbox>) -> Result<(), Failure> {
-        let (mut fruitless, mut since) = (0, Instant::now());
+        let mut patience = Patience::new(self.patience);
         loop {
             let before = self.answers();
-            let Err(broken) = self.attempt(attempt, outbox).await else { return Ok(()) };
+            let Err(failure) = self.attempt(attempt, outbox).await else { return Ok(()) };
             if self.answers() > before {
-                (fruitless, since) = (0, Instant::now());
+                patience.renew();
             }
-            if self.identity.is_none() || !broken.is_retryable || since.elapsed() > self.patience {
-                return Err(self.given_up(broken));
+            let is_news = patience.is_fresh();
+            let is_hopeful = self.identity.is_some() && *failure.retry() != Retry::Never;
+            let Some(pause) = patience.pause().filter(|_| is_hopeful) else { return Err(self.given_up(failure)) };
+            if is_news {
+                self.progress.say(&format!("{failure}; trying again"));
             }
-            if fruitless == 0 {
-                self.progress.say(&format!("{}; trying again", broken.failure));
-            }
-            tokio::time::sleep(pause(fruitless)).await;
-            fruitless += 1;
+            tokio::time::sleep(pause).await;
+            self.servers.after(&failure);
             // Whoever answers for the topic by now; if nobody does, the next attempt says so.
-            if let Ok(client) = self.owner(broken.owner).await {
+            if let Ok(client) = self.servers.connect_to_owner(&self.append.topic).await {
                 self.client = client;
             }
         }
     }
 
-    async fn owner(&self, named: Option<String>) -> Result<Client, Failure> {
-        match named {
-            Some(server) => Client::connect(&ClientConfig { server }).await,
-            None => Client::connect(&self.servers).await?.at_owner_of(&self.append.topic).await,
-        }
-    }
-
-    async fn attempt(&mut self, attempt: &Attempt, outbox: &Arc<Outbox>) -> Result<(), Broken> {
+    async fn attempt(&mut self, attempt: &Attempt, outbox: &Arc<Outbox>) -> Result<(), Failure> {
         let mut answers = attempt.begin(&self.client, outbox).await?;
         while let Some(answer) = answers.next().await? {
             self.answered(&answer, outbox)?;
@@ -206,20 +200,16 @@ impl Load {
         match outbox.is_waiting() {
             false => Ok(()),
             // A server that drains may end the stream without a word.
-            true => Err(Broken {
-                failure: Failure::indeterminate("the server ended the stream before it answered every batch"),
-                is_retryable: true,
-                owner: None,
-            }),
+            true => Err(Failure::indeterminate("the server ended the stream before it answered every batch")),
         }
     }
 
-    fn given_up(&self, broken: Broken) -> Failure {
+    fn given_up(&self, failure: Failure) -> Failure {
         match &self.identity {
-            Some(Identity { name, .. }) if broken.is_retryable => broken
-                .failure
-                .with_hint(&format!("run it again when it can go on: producer {name} goes on where it stopped")),
-            _ => broken.failure,
+            Some(Identity { name, .. }) if *failure.retry() != Retry::Never => {
+                failure.with_hint(&format!("run it again when it can go on: producer {name} goes on where it stopped"))
+            }
+            _ => failure,
         }
     }
 

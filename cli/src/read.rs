@@ -1,24 +1,29 @@
 //! `firn replay` and `firn tail`.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use flight::ticket::{Request, Ticket};
+use flight::ticket::Request;
 use futures::TryStreamExt;
 use query::replay::Replay;
 use query::subscribe::{From, Subscribe};
 use schemas::TopicName;
 
 use crate::args::{Replay as ReplayArgs, Tail as TailArgs};
-use crate::client::{Batches, Client};
+use crate::client::Batches;
+use crate::config::ClientConfig;
 use crate::exit::Failure;
+use crate::reading::Reading;
 use crate::render::{batch_table, count, json_rows};
+use crate::servers::Servers;
 
 /// Rows that a table on a terminal shows at once.
 const TABLE_ROWS: usize = 1_000;
 
 /// `firn replay`
-pub(crate) async fn replay(client: Client, args: ReplayArgs, as_json: bool) -> Result<(), Failure> {
+pub(crate) async fn replay(servers: &ClientConfig, args: ReplayArgs, as_json: bool) -> Result<(), Failure> {
     let replay = Replay {
         topic: TopicName::new(args.topic).map_err(Failure::usage)?,
         key: args.key,
@@ -27,17 +32,25 @@ pub(crate) async fn replay(client: Client, args: ReplayArgs, as_json: bool) -> R
         columns: args.columns,
         filter: args.filter,
     };
-    print(client.get_at_owner(Ticket::from(Request::Replay(replay))).await?, as_json).await
+    let patience = Duration::from_secs(args.retry_s);
+    let reading = Reading::begin(Servers::named(servers), Request::Replay(replay), patience).await?;
+    print(reading.batches().await?, as_json).await
 }
 
 /// `firn tail`
-pub(crate) async fn tail(client: Client, args: TailArgs) -> Result<(), Failure> {
-    let from = begin(&args.from);
-    let subscribe = Subscribe { pattern: args.pattern, from, columns: args.columns, filter: args.filter };
-    let mut batches = client.get_at_owner(Ticket::from(Request::Subscribe(subscribe))).await?;
+pub(crate) async fn tail(servers: &ClientConfig, args: TailArgs) -> Result<(), Failure> {
+    let subscribe = Subscribe {
+        pattern: args.pattern,
+        from: begin(&args.from),
+        after: BTreeMap::new(),
+        columns: args.columns,
+        filter: args.filter,
+    };
+    let patience = Duration::from_secs(args.retry_s);
+    let mut reading = Reading::begin(Servers::named(servers), Request::Subscribe(subscribe), patience).await?;
     let mut left = args.limit.unwrap_or(u64::MAX);
     while left > 0 {
-        let Some(batch) = batches.stream.try_next().await? else { break };
+        let Some(batch) = reading.next().await? else { break };
         let batch = batch.slice(0, batch.num_rows().min(usize::try_from(left).unwrap_or(usize::MAX)));
         left -= batch.num_rows() as u64;
         if !write(|out| json_rows(&batch, out))? {

@@ -12,7 +12,7 @@
 //! | `fence` | [`SetFence`]: `{"topic":"orders","key_prefix":"o-","token":5}` | one, `{"token":5}`; null if it was never set |
 //! | `flush` | empty, `{}` or `{"topic":"orders"}` | one, `{"flushed":"orders"}`, null for all |
 //! | `take-over` | empty, `{}` or `{"lane":0}` | one, `{"taken_over":0}`, null for all |
-//! | `health` | empty or `{}` | one, `{"status":"serving","version","role","lanes":[{"lane","role","epoch","owner","lag_ms"}]}` |
+//! | `health` | empty or `{}` | one, `{"status":"serving","version","role","lanes":[{"lane","role","epoch","owner","lag_ms"}],"nodes":["grpc://…"]}` |
 
 mod producers;
 

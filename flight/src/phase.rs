@@ -25,8 +25,8 @@ impl Phase {
         matches!(self, Self::Serving(_))
     }
 
-    /// `{"status":"serving","version":"0.1.0","role":"owner","lanes":[{"lane":0,"role":"owner","epoch":3,"lag_ms":0,"owner":"grpc://…"}]}`; a stopped
-    /// server has `kind` and `message` instead. A server's role is that of its lanes, `mixed` if they differ.
+    /// `{"status":"serving","version":"0.1.0","role":"owner","lanes":[{"lane":0,"role":"owner","epoch":3,"lag_ms":0,"owner":"grpc://…"}],"nodes":["grpc://…"]}`; a
+    /// stopped server has `kind` and `message` instead. A server's role is that of its lanes, `mixed` if they differ.
     pub(crate) fn report(&self) -> Value {
         let version = env!("CARGO_PKG_VERSION");
         match self {
@@ -37,7 +37,7 @@ impl Phase {
                     Some(first) if lanes.iter().all(|lane| &lane["role"] == first) => first.clone(),
                     _ => json!("mixed"),
                 };
-                json!({"status": "serving", "version": version, "role": role, "lanes": lanes})
+                json!({"status": "serving", "version": version, "role": role, "lanes": lanes, "nodes": engine.nodes()})
             }
             Self::Draining => json!({"status": "draining", "version": version}),
             Self::Stopped(error) => {

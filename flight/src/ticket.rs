@@ -2,7 +2,7 @@
 //!
 //! ```json
 //! {"replay":    {"topic":"orders", "key":"o-17", "from":1, "to":900, "columns":["_seq","amount"], "where":"amount > 3"}}
-//! {"subscribe": {"pattern":"orders/eu/>", "from":"beginning", "columns":["amount"], "where":"amount > 3"}}
+//! {"subscribe": {"pattern":"orders/eu/>", "from":"beginning", "after":{"orders":{"0":17}}, "columns":["amount"], "where":"amount > 3"}}
 //! {"append":    {"topic":"orders", "on_error":"reject-row", "producer":"billing-1", "producer_epoch":3, "on_condition":"answer"}}
 //! ```
 //!

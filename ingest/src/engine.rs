@@ -217,6 +217,12 @@ impl Engine {
         self.host.node.address.as_deref()
     }
 
+    /// Where clients find the processes of this store that live, as far as is known here: this one first.
+    pub fn nodes(&self) -> Vec<String> {
+        let others = self.host.board.addresses(Instant::now());
+        self.address().map(str::to_owned).into_iter().chain(others).collect()
+    }
+
     /// What this process is to each lane.
     pub fn lanes(&self) -> Vec<LaneStatus> {
         self.host.lanes.read().iter().map(|lane| lane.status()).collect()

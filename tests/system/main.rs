@@ -7,6 +7,7 @@ mod crash;
 mod drivers;
 mod engines;
 mod faults;
+mod following;
 mod hostile;
 mod load;
 mod notebook;

@@ -10,25 +10,25 @@ use tests::process::{Launch, Process, firn};
 use crate::crash::ledger::{self, Ledger, TOPIC};
 
 /// Beats ten times a second, and is silent after one.
-fn launch(data: &tempfile::TempDir, further: &[&str]) -> Launch {
+pub(crate) fn launch(data: &tempfile::TempDir, further: &[&str]) -> Launch {
     let settings = ["ingest.heartbeat_ms=100", "ingest.silence_ms=1000", "ingest.flush_interval_ms=200"];
     let settings = settings.iter().flat_map(|setting| ["--set", *setting]);
     let arguments = settings.chain(further.iter().copied()).map(str::to_owned).collect();
     Launch { data: data.path().to_str().unwrap().to_owned(), arguments, ..Launch::default() }
 }
 
-async fn start(launch: &Launch) -> (Process, Client) {
+pub(crate) async fn start(launch: &Launch) -> (Process, Client) {
     let mut process = Process::start(launch).unwrap();
     let client = process.client().await.unwrap();
     (process, client)
 }
 
-async fn role(client: &Client) -> Value {
+pub(crate) async fn role(client: &Client) -> Value {
     client.action("health", &Value::Null).await.unwrap()["role"].take()
 }
 
 /// How long it took until the server had this role.
-async fn becomes(client: &Client, wanted: &str) -> Duration {
+pub(crate) async fn becomes(client: &Client, wanted: &str) -> Duration {
     let begun = Instant::now();
     while role(client).await != wanted {
         assert!(begun.elapsed() < Duration::from_secs(60), "it does not become {wanted}");
@@ -38,7 +38,7 @@ async fn becomes(client: &Client, wanted: &str) -> Duration {
 }
 
 /// A batch that is appended somehow, and the seq that it got.
-async fn append(client: &Client, batch: i64) -> Result<i64, Value> {
+pub(crate) async fn append(client: &Client, batch: i64) -> Result<i64, Value> {
     match client.append(to_topic(TOPIC), vec![ledger::events(9, batch)]).await {
         Ok(receipts) => Ok(receipts[0].first_seq.unwrap()),
         Err(arrow_flight::error::FlightError::Tonic(status)) => {

@@ -20,7 +20,6 @@ use parking_lot::Mutex;
 use schemas::limits;
 
 use super::outbox::Outbox;
-use super::retry::Broken;
 use crate::client::Client;
 use crate::exit::Failure;
 
@@ -44,16 +43,15 @@ pub(super) struct Answers(BoxStream<'static, Result<PutResult, FlightError>>);
 
 impl Answers {
     /// The next; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<BatchResult>, Broken> {
+    pub(super) async fn next(&mut self) -> Result<Option<BatchResult>, Failure> {
         let Some(answer) = self.0.try_next().await? else { return Ok(None) };
-        let parsed = serde_json::from_slice(&answer.app_metadata).map_err(Failure::from)?;
-        Ok(Some(parsed))
+        Ok(Some(serde_json::from_slice(&answer.app_metadata)?))
     }
 }
 
 impl Attempt {
     /// Opens a stream and sends what `outbox` has.
-    pub(super) async fn begin(&self, client: &Client, outbox: &Arc<Outbox>) -> Result<Answers, Broken> {
+    pub(super) async fn begin(&self, client: &Client, outbox: &Arc<Outbox>) -> Result<Answers, Failure> {
         let descriptor = FlightDescriptor::new_cmd(Ticket::from(Request::Append(self.append.clone())).to_json());
         let said = Arc::new(Mutex::new(VecDeque::new()));
         let batches = self.batches(Arc::clone(outbox), Arc::clone(&said));

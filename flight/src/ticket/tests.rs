@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use query::subscribe::From as Start;
+use schemas::{Seq, ShardSeqs};
 
 use super::*;
 
@@ -27,8 +28,10 @@ fn subscribe() -> impl Strategy<Value = Request> {
         any::<i64>().prop_map(Start::Seq),
         ".{0,30}".prop_map(Start::Time),
     ];
-    (".{0,40}", from, columns(), option::of(".{0,40}"))
-        .prop_map(|(pattern, from, columns, filter)| Subscribe { pattern, from, columns, filter })
+    let after =
+        proptest::collection::btree_map(topic(), any::<i64>().prop_map(|seq| ShardSeqs::single(Seq(seq))), 0..3);
+    (".{0,40}", from, after, columns(), option::of(".{0,40}"))
+        .prop_map(|(pattern, from, after, columns, filter)| Subscribe { pattern, from, after, columns, filter })
         .prop_map(Request::Subscribe)
 }
 
@@ -80,6 +83,11 @@ fn a_ticket_is_read_as_it_is_documented() {
     assert_eq!(found.compress, Some(Compression::Lz4));
     let Request::Subscribe(found) = found.request else { panic!("a subscription") };
     assert_eq!((found.pattern.as_str(), found.from), ("orders/>", Start::Seq(17)));
+    assert!(found.after.is_empty());
+    let again = br#"{"subscribe":{"pattern":"*/eu/>","after":{"orders":{"0":17}}}}"#;
+    let Request::Subscribe(again) = Ticket::parse(again).expect("parses").request else { panic!("a subscription") };
+    let orders = TopicName::new("orders").expect("a name");
+    assert_eq!(again.after.get(&orders), Some(&ShardSeqs::single(Seq(17))));
 
     let append = br#"{"append":{"topic":"orders","on_error":"dead-letter"}}"#;
     let Request::Append(found) = Ticket::parse(append).expect("parses").request else { panic!("an append") };

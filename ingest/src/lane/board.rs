@@ -70,6 +70,11 @@ impl Board {
         holders.chain(known.pulses.known()).filter(|node| *node != self.me.id).collect()
     }
 
+    /// Where the other nodes answer that live.
+    pub(crate) fn addresses(&self, now: Instant) -> Vec<String> {
+        self.known.lock().pulses.addresses(now)
+    }
+
     /// Nodes that have been silent for so long that their heartbeat is litter; forgets them.
     pub(crate) fn gone(&self, now: Instant) -> Vec<Uuid> {
         let mut known = self.known.lock();

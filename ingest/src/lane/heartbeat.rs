@@ -163,6 +163,12 @@ impl Pulses {
         ready.map(|(node, _)| *node).filter(move |node| !self.is_silent(node, now))
     }
 
+    /// Where those answer.
+    pub(crate) fn addresses(&self, now: Instant) -> Vec<String> {
+        let living = self.living(now).filter_map(|node| self.heard.get(&node)?.last.as_ref()?.address.clone());
+        living.collect()
+    }
+
     /// Every node that has ever been looked for.
     pub(crate) fn known(&self) -> Vec<Uuid> {
         self.heard.keys().copied().collect()

@@ -6,10 +6,12 @@
 mod start;
 mod topics;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use schemas::pattern::Pattern;
-use schemas::{ErrorKind, TenantName};
+use schemas::{ErrorKind, ShardSeqs, TenantName, TopicName};
 
 use self::topics::Following;
 use crate::engine::BatchStream;
@@ -26,6 +28,10 @@ pub struct Subscribe {
     /// Where to begin.
     #[serde(default)]
     pub from: From,
+    /// By topic: the last seq that was seen, e.g. `{"orders":{"0":17}}`. Such a topic begins after it, whatever `from` says: so a subscription goes on
+    /// where another one broke off.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub after: BTreeMap<TopicName, ShardSeqs>,
     /// Only these columns, in this order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
@@ -55,7 +61,7 @@ pub enum From {
 /// its only topic is dropped, `Invalid` when a topic is made that matches and lacks the columns, and those of replay.
 pub(crate) async fn run(reader: &Reader, tenant: &TenantName, subscribe: Subscribe) -> Result<BatchStream> {
     let pattern = Pattern::parse(&subscribe.pattern)?;
-    let start = start::Start::parse(&subscribe.from)?;
+    let start = start::Starts::parse(&subscribe.from, &subscribe.after)?;
     if let Some(name) = pattern.topic() {
         let name = name.to_owned().try_into().map_err(QueryError::from)?;
         reader.topic(tenant, &name)?;

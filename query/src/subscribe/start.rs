@@ -1,5 +1,6 @@
 //! Where a subscription begins in a topic.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
@@ -7,7 +8,7 @@ use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{Int64Type, Schema, TimestampMicrosecondType};
 use catalog::table::DataFile;
 use schemas::envelope::{self, column, field_id};
-use schemas::{ErrorKind, Seq, TopicDef};
+use schemas::{ErrorKind, Seq, ShardSeqs, TopicDef, TopicName};
 
 use super::From;
 use crate::error::{QueryError, Result};
@@ -19,9 +20,41 @@ use crate::replay::{dropped, groups};
 /// Rows decoded at a time while looking for a time.
 const LOOK_ROWS: usize = 64 << 10;
 
+/// Where each topic begins.
+pub(super) struct Starts {
+    /// Those that say nothing else.
+    all: Start,
+    /// Those of which some was seen before: with this seq.
+    each: BTreeMap<TopicName, Seq>,
+}
+
+impl Starts {
+    /// Errors: `Invalid` for a start that is none.
+    pub(super) fn parse(from: &From, after: &BTreeMap<TopicName, ShardSeqs>) -> Result<Self> {
+        let next = |(topic, seqs): (&TopicName, &ShardSeqs)| match seqs.as_single() {
+            Some(Seq(last)) if (0..i64::MAX).contains(&last) => Ok((topic.clone(), Seq(last + 1))),
+            _ => Err(invalid(format!(r#"after: topic {topic}: expected its last seq as {{"0":17}}, found {seqs:?}"#))),
+        };
+        Ok(Self { all: Start::parse(from)?, each: after.iter().map(next).collect::<Result<_>>()? })
+    }
+
+    /// The cursor of a topic that is there at the call. `Now` is what is decided at the call.
+    pub(super) async fn cursor(&self, reader: &Reader, def: &Arc<TopicDef>) -> Result<Seq> {
+        match self.each.get(&def.name) {
+            Some(seq) => Ok(*seq),
+            None => self.all.cursor(reader, def).await,
+        }
+    }
+
+    /// The cursor of a topic that was made after the call, or is known here only since: all its events are newer, but those that were seen elsewhere.
+    pub(super) fn cursor_of_new(&self, topic: &TopicName) -> Seq {
+        self.each.get(topic).copied().unwrap_or_else(|| self.all.cursor_of_new())
+    }
+}
+
 /// A [`From`], parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
+enum Start {
     /// With the first event after the call.
     Now,
     /// With this seq.
@@ -32,7 +65,7 @@ pub(super) enum Start {
 
 impl Start {
     /// Errors: `Invalid` for a seq below 1 or a time that is none.
-    pub(super) fn parse(from: &From) -> Result<Self> {
+    fn parse(from: &From) -> Result<Self> {
         match from {
             From::Beginning => Ok(Self::Seq(Seq::FIRST)),
             From::Now => Ok(Self::Now),
@@ -43,7 +76,7 @@ impl Start {
     }
 
     /// The cursor of a topic that is there at the call. `Now` is what is decided at the call.
-    pub(super) async fn cursor(self, reader: &Reader, def: &Arc<TopicDef>) -> Result<Seq> {
+    async fn cursor(self, reader: &Reader, def: &Arc<TopicDef>) -> Result<Seq> {
         match self {
             Self::Seq(seq) => Ok(seq),
             Self::Now => reader.tail.snapshot(&def.id).map(|held| held.end).ok_or_else(|| dropped(def)),
@@ -51,8 +84,7 @@ impl Start {
         }
     }
 
-    /// The cursor of a topic that was made after the call: all its events are newer.
-    pub(super) fn cursor_of_new(self) -> Seq {
+    fn cursor_of_new(self) -> Seq {
         match self {
             Self::Seq(seq) => seq,
             Self::Now | Self::Time(_) => Seq::FIRST,
@@ -135,5 +167,17 @@ mod tests {
     fn seqs_begin_at_one() {
         assert_eq!(Start::parse(&From::Seq(1)).unwrap(), Start::Seq(Seq(1)));
         assert_eq!(Start::parse(&From::Seq(0)).unwrap_err().kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn a_topic_begins_after_what_was_seen_of_it_and_the_others_where_all_do() {
+        let (orders, returns) = ("orders".to_owned().try_into().unwrap(), "returns".to_owned().try_into().unwrap());
+        let seen = |seq| BTreeMap::from([(TopicName::clone(&orders), ShardSeqs::single(Seq(seq)))]);
+        let starts = Starts::parse(&From::Now, &seen(17)).unwrap();
+        assert_eq!((starts.cursor_of_new(&orders), starts.cursor_of_new(&returns)), (Seq(18), Seq(1)));
+        assert_eq!(Starts::parse(&From::Now, &seen(0)).unwrap().cursor_of_new(&orders), Seq(1));
+        for seq in [-1, i64::MAX] {
+            assert_eq!(Starts::parse(&From::Now, &seen(seq)).err().unwrap().kind(), ErrorKind::Invalid);
+        }
     }
 }

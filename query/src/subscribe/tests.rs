@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::settings::Settings;
 use crate::testing::{Row, World, seqs};
 
 fn subscribe(pattern: &str, from: From) -> Subscribe {
-    Subscribe { pattern: pattern.into(), from, columns: None, filter: None }
+    Subscribe { pattern: pattern.into(), from, after: BTreeMap::new(), columns: None, filter: None }
 }
 
 fn rows(count: i64) -> Vec<Row> {
@@ -164,6 +165,34 @@ async fn what_is_asked_wrongly_is_refused() {
         let error = world.engine.subscribe(&world.tenant, asked.clone()).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{asked:?}: {error}");
     }
+}
+
+/// As a client does whose server has gone: it knows how far each topic came.
+#[tokio::test]
+async fn a_subscription_goes_on_in_every_topic_where_another_broke_off() {
+    let (world, orders) = orders().await;
+    let returns = world.topic("returns").await;
+    world.append(&orders, &rows(30));
+    world.append(&returns, &rows(30));
+    let mut again = subscribe("*/eu/>", From::Beginning);
+    again.after = [("orders", 13), ("returns", 0)]
+        .into_iter()
+        .map(|(topic, seq)| (topic.to_owned().try_into().unwrap(), schemas::ShardSeqs::single(schemas::Seq(seq))))
+        .collect();
+    let mut stream = world.engine.subscribe(&world.tenant, again).await.unwrap();
+    // One in three is of that region; one that was made since begins at its first event.
+    let exchanges = world.topic("exchanges").await;
+    world.append(&exchanges, &rows(30));
+    let found = next(&mut stream, 5 + 10 + 10).await.unwrap();
+    let mut seqs_of = BTreeMap::<String, Vec<i64>>::new();
+    for batch in &found {
+        let topics = batch.column(3).as_string::<i32>().iter().flatten().map(|path| path.split('/').next().unwrap());
+        topics.zip(seqs(batch)).for_each(|(topic, seq)| seqs_of.entry(topic.to_owned()).or_default().push(seq));
+    }
+    let every_third = |from: i64| (from..=30).step_by(3).collect::<Vec<_>>();
+    assert_eq!(seqs_of.remove("orders"), Some(every_third(16)));
+    assert_eq!(seqs_of.remove("returns"), Some(every_third(1)));
+    assert_eq!(seqs_of.remove("exchanges"), Some(every_third(1)));
 }
 
 #[tokio::test]

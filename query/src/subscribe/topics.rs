@@ -9,7 +9,7 @@ use schemas::{ErrorKind, Seq, TenantName, TopicDef, TopicId, TopicName, envelope
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::start::Start;
+use super::start::Starts;
 use super::{Subscribe, in_topic};
 use crate::error::{QueryError, Result};
 use crate::reader::Reader;
@@ -22,7 +22,7 @@ pub(super) struct Following {
     reader: Reader,
     tenant: TenantName,
     wish: Wish,
-    start: Start,
+    start: Starts,
     output: SchemaRef,
     /// Changes when topics come and go; seen as of the call.
     changes: watch::Receiver<u64>,
@@ -50,7 +50,7 @@ impl Following {
         tenant: &TenantName,
         subscribe: Subscribe,
         pattern: Pattern,
-        start: Start,
+        start: Starts,
     ) -> Result<Self> {
         let columns = match pattern.topic() {
             Some(_) => subscribe.columns,
@@ -98,8 +98,8 @@ impl Following {
                 if !only && self.wish.pattern.may_match(&def.name) && known.insert(def.id) {
                     let shape = self.wish.shape(def.event_schema()).map_err(|error| in_topic(&def.name, &error))?;
                     same_columns(&def.name, &self.output, shape.output())?;
-                    let feed =
-                        Feed::new(self.reader.clone(), Arc::clone(&def), Arc::new(shape), self.start.cursor_of_new());
+                    let cursor = self.start.cursor_of_new(&def.name);
+                    let feed = Feed::new(self.reader.clone(), Arc::clone(&def), Arc::new(shape), cursor);
                     tasks.spawn(follow(self.reader.clone(), def, feed, out.clone()));
                 }
             }
