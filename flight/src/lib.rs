@@ -15,6 +15,7 @@ pub mod status;
 pub mod terms;
 pub mod ticket;
 
+mod advertise;
 mod auth;
 mod guard;
 mod service;

@@ -24,6 +24,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use crate::advertise;
 use crate::error::{Result, WireError};
 use crate::guard;
 use crate::http::{self, Http};
@@ -88,7 +89,10 @@ impl Server {
         let recorder = metrics::install();
         let (flight, flight_addr) = bind("gRPC", config.server.flight).await?;
         let (http, http_addr) = bind("HTTP", config.server.http).await?;
-        config.ingest.advertise.get_or_insert_with(|| advertised(flight_addr));
+        match &config.ingest.advertise {
+            Some(address) => advertise::check(address)?,
+            None => config.ingest.advertise = Some(advertise::found_at(flight_addr).await),
+        }
         let (phase, watching) = watch::channel(Phase::Starting);
         let mut tasks = JoinSet::new();
         let (stop, page) = (CancellationToken::new(), Http { phase: watching.clone(), metrics: recorder.clone() });
@@ -161,15 +165,6 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.grpc.abort();
-    }
-}
-
-/// Where clients find a server that listens here, if nobody says otherwise: by the machine's name if it listens on every address.
-fn advertised(address: SocketAddr) -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        name if address.ip().is_unspecified() && !name.is_empty() => format!("grpc://{name}:{}", address.port()),
-        _ => format!("grpc://{address}"),
     }
 }
 
