@@ -50,6 +50,13 @@ const BANNED: &[(&str, &str)] = &[
     (concat!("/ho", "me/"), "a path of one machine"),
 ];
 
+/// The document that names a test for each fault and each anomaly.
+const FAULTS: &str = "tests/FAULTS.md";
+/// The faults of the simulation.
+const SIMULATED: &str = "tests/simulation/faults.rs";
+/// Where a crate's modules lie, if not in `{crate}/src`.
+const SOURCES: &[(&str, &str)] = &[("system", "tests/system"), ("model", "tests/model/src")];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
 }
@@ -177,5 +184,85 @@ fn nothing_is_left_unfinished_or_bound_to_one_machine() {
             }
         }
     }
+    clean(&faults);
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The rows of all tables of a document, heads and rules apart, cell by cell.
+fn table_rows(text: &str) -> Vec<Vec<&str>> {
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let is_rule = |row: &Vec<&str>| row.iter().all(|cell| cell.chars().all(|c| c == '-'));
+    let rules: Vec<_> = rows.iter().enumerate().filter(|(_, row)| is_rule(row)).map(|(place, _)| place).collect();
+    let is_row = |place: &usize| !rules.contains(place) && !rules.contains(&(place + 1));
+    (0..rows.len()).filter(is_row).map(|place| rows[place].clone()).collect()
+}
+
+/// True if there is a test with this path: crate, modules, some of which may lie inside a file, name.
+fn is_test(path: &str) -> bool {
+    let parts: Vec<_> = path.split("::").collect();
+    let [krate, modules @ .., name] = parts.as_slice() else { return false };
+    let source =
+        SOURCES.iter().find(|(known, _)| known == krate).map_or(format!("{krate}/src"), |(_, at)| (*at).into());
+    (0..=modules.len()).any(|outside| {
+        let folder = root().join(&source).join(modules[..outside].join("/"));
+        let files = match outside {
+            0 => vec![folder.join("lib.rs"), folder.join("main.rs")],
+            _ => vec![folder.with_extension("rs"), folder.join("mod.rs")],
+        };
+        let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+        let is_inside =
+            |text: &String| modules[outside..].iter().all(|inner| text.contains(&format!("mod {inner} {{")));
+        texts.filter(is_inside).any(|text| has_test(&text, name))
+    })
+}
+
+/// True if the text has a function of this name, and the nearest attribute before it makes it a test.
+fn has_test(text: &str, name: &str) -> bool {
+    let Some(place) = text.find(&format!("fn {name}(")) else { return false };
+    let attribute = text[..place].rfind("#[test]").max(text[..place].rfind("#[tokio::test"));
+    // Nothing but the attribute's own line, others, and `async` lie between.
+    attribute
+        .is_some_and(|from| text[from..place].lines().skip(1).all(|line| matches!(line.trim(), "" | "async" | "pub")))
+}
+
+#[test]
+fn each_fault_and_each_anomaly_has_a_test_that_exists() {
+    let document = std::fs::read_to_string(root().join(FAULTS)).unwrap();
+    let mut faults = Vec::new();
+    for row in table_rows(&document) {
+        let tests: Vec<_> = quoted(row[1]).collect();
+        if tests.is_empty() {
+            faults.push(format!("{FAULTS}: {:?} names no test", row[0]));
+        }
+        faults.extend(
+            tests.iter().filter(|test| !is_test(test)).map(|test| format!("{FAULTS}: there is no test {test}")),
+        );
+    }
+    assert!(is_test("system::crash::nothing_acknowledged_is_lost_or_doubled_by_kills_on_s3"));
+    assert!(!is_test("system::crash::kills") && !is_test("ingest::engine::nothing"), "not everything is a test");
+    clean(&faults);
+}
+
+#[test]
+fn each_fault_of_the_simulation_has_its_row() {
+    let document = std::fs::read_to_string(root().join(FAULTS)).unwrap();
+    let source = std::fs::read_to_string(root().join(SIMULATED)).unwrap();
+    let kinds = source.split_once("pub(crate) enum Fault {").unwrap().1.split_once("\n}").unwrap().0;
+    let kinds: Vec<_> =
+        kinds.lines().filter_map(|line| line.trim().strip_suffix(',')).filter(|name| !name.starts_with("//")).collect();
+    let rows = table_rows(&document);
+    let named: Vec<_> = rows.iter().filter_map(|row| row.get(2)).flat_map(|cell| quoted(cell)).collect();
+    let mut faults = Vec::new();
+    faults.extend(kinds.iter().filter(|kind| !named.contains(kind)).map(|kind| format!("{FAULTS}: no row for {kind}")));
+    faults.extend(named.iter().filter(|kind| !kinds.contains(kind)).map(|kind| format!("{SIMULATED}: no {kind}")));
+    assert!(kinds.len() > 10, "{kinds:?}");
     clean(&faults);
 }

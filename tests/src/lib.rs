@@ -7,6 +7,7 @@ pub mod client;
 pub mod data;
 pub mod disk;
 pub mod judge;
+pub mod link;
 pub mod process;
 pub mod rows;
 pub mod s3;

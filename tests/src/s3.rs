@@ -1,7 +1,7 @@
 //! Real S3 servers on loopback, over a temporary folder.
 
 use std::collections::BTreeMap;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl S3 {
     async fn start_in(kind: Kind, folder: &Path, own: Option<TempDir>) -> Result<Self> {
         std::fs::create_dir_all(folder.join("data").join(BUCKET))?;
         let port = free_port()?;
-        let child = spawn(kind, port, folder)?;
+        let child = spawn(kind, port, folder, CREDENTIAL[1])?;
         let mut server = Self { kind, port, folder: folder.to_owned(), child, _own: own };
         server.listening().await?;
         Ok(server)
@@ -97,6 +97,11 @@ impl S3 {
         ]
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
     /// `http://127.0.0.1:…`.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
@@ -111,7 +116,12 @@ impl S3 {
 
     /// Starts it again on the same port and data.
     pub async fn restart(&mut self) -> Result<()> {
-        self.child = spawn(self.kind, self.port, &self.folder)?;
+        self.restart_with(CREDENTIAL[1]).await
+    }
+
+    /// Starts it again with another secret: whoever knows the old one is refused.
+    pub async fn restart_with(&mut self, secret: &str) -> Result<()> {
+        self.child = spawn(self.kind, self.port, &self.folder, secret)?;
         self.listening().await
     }
 
@@ -135,8 +145,8 @@ impl Drop for S3 {
     }
 }
 
-fn spawn(kind: Kind, port: u16, folder: &Path) -> Result<Child> {
-    let [name, secret] = CREDENTIAL;
+fn spawn(kind: Kind, port: u16, folder: &Path, secret: &str) -> Result<Child> {
+    let [name, _] = CREDENTIAL;
     let data = &folder.join("data");
     let address = format!("127.0.0.1:{port}");
     let mut command = match kind {

@@ -1,16 +1,4 @@
-//! What has gone wrong in other systems, each by its name: shown here on the whole server; those that concern one part are tested beside it.
-//!
-//! | anomaly | test |
-//! | --- | --- |
-//! | acknowledged before it was synced | here, on a file system that drops what was not synced |
-//! | a topic dropped and made again under load | here |
-//! | a fence lost to garbage collection | `ingest::engine::tests::sleepers::a_fence_is_not_lost_to_garbage_collection` |
-//! | a stale SEAL below the floor | `ingest::engine::tests::sleepers::a_stale_seal_below_the_floor_means_nothing` |
-//! | a topic made while the floor moves | `ingest::engine::tests::sleepers::a_topic_made_while_the_floor_moves_keeps_its_events` |
-//! | a stale refusal by a fenced owner | `ingest::engine::tests::sleepers::a_fenced_owner_gives_no_stale_refusal` |
-//! | a take-over that dies half-way, twice in a row | `ingest::lane::takeover::tests::take_overs_that_died_half_way_leave_every_epoch_sealed_by_the_next` |
-//! | one's own 412 read as a rival's | `catalog::storage::segment::tests::an_answer_that_was_lost_is_found_by_the_bytes`, and for registers `…_by_its_nonce` |
-//! | what others do to tables, lost replies of commits, sweeps | `catalog::table::tests` |
+//! What has gone wrong in other systems and shows on the whole server only; `tests/FAULTS.md` names the test of each fault and each anomaly.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

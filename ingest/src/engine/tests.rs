@@ -26,7 +26,10 @@ impl Site {
     }
 
     async fn open(&self, settings: Settings) -> Result<Engine> {
-        let env = Env::system();
+        self.open_in(Env::system(), settings).await
+    }
+
+    async fn open_in(&self, env: Env, settings: Settings) -> Result<Engine> {
         let store = Store::open(&StoreConfig::at(self.folder.path().to_str().unwrap()), env.clone()).await?;
         let (topics, tables) = (Topics::new(store.clone(), env.clone()), Tables::new(store.clone(), env.clone()));
         let last_seqs = Arc::new(TestLastSeqs(tables.clone()));
@@ -393,6 +396,7 @@ async fn a_topic_whose_table_is_another_ones_stops_alone() {
 }
 
 mod ailing;
+mod clocks;
 mod owners;
 mod parked;
 mod sleepers;

@@ -5,7 +5,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::storage::faults::{Fault, store};
+use crate::storage::faults::{Fault, gated, store};
+
+/// Puts that make a table: its metadata and its pointer.
+const PUTS_OF_A_TABLE: usize = 2;
+/// Puts of a flush before the one that moves the table's pointer: data file, manifest, manifest list, metadata.
+const PUTS_BEFORE_THE_COMMIT: usize = 4;
 
 /// Flushes by turns from two processes, in pieces of two and three rows, until `end` rows are in; tries again whatever can be tried again.
 async fn flush_all(tables: [&Tables; 2], def: &TopicDef, end: i64) -> Arc<TableState> {
@@ -59,4 +64,54 @@ proptest! {
             assert_eq!(end, 21);
         });
     }
+}
+
+/// What the files of a table hold.
+async fn seqs(state: &TableState) -> Vec<(i64, i64)> {
+    state.files().await.unwrap().files().iter().map(|file| (file.seqs.0.0, file.seqs.1.0)).collect()
+}
+
+/// A library that applies an append again after a lost reply has it in twice.
+#[tokio::test]
+async fn a_commit_whose_reply_was_lost_is_found_and_not_made_again() {
+    for fault in [Fault::After, Fault::Late, Fault::OwnConflict] {
+        for deadline_ms in [0, 1_000] {
+            let plan = [Fault::None; PUTS_OF_A_TABLE + PUTS_BEFORE_THE_COMMIT].into_iter().chain([fault]);
+            let tables = Tables::new(store(plan, Duration::from_millis(deadline_ms)), Env::system());
+            let def = orders();
+            tables.ensure(&tenant(), &def).await.unwrap();
+            let rows = [events(&def, 1, &[("a", "eu"), ("b", "eu")])];
+            while let Err(error) = flush(&tables, &def, 1, &rows).await {
+                assert!(error.kind().is_retryable(), "{fault:?}: {error}");
+            }
+            // What was late has landed by now.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let state = tables.load(&def).await.unwrap();
+            assert_eq!(seqs(&state).await, [(1, 2)], "{fault:?}");
+            assert_eq!(state.metadata().snapshots().count(), 1, "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_competitor_that_took_a_strict_prefix_is_cut_around() {
+    let (slow, store, gate) = gated();
+    let (tables, twin) = (Tables::new(store, Env::system()), Tables::new(slow, Env::system()));
+    let def = Arc::new(orders());
+    tables.ensure(&tenant(), &def).await.unwrap();
+    twin.ensure(&tenant(), &def).await.unwrap();
+    let rows =
+        [events(&def, 1, &[("a", "eu"), ("b", "eu"), ("c", "eu")]), events(&def, 4, &[("d", "eu"), ("e", "eu")])];
+    let task = tokio::spawn({
+        let (def, twin, rows) = (Arc::clone(&def), twin.clone(), rows.clone());
+        async move { flush(&twin, &def, 1, &rows).await }
+    });
+    gate.open(PUTS_BEFORE_THE_COMMIT);
+    gate.arrived(PUTS_BEFORE_THE_COMMIT + 1).await;
+    let theirs = flush(&tables, &def, 1, &rows[..1]).await.unwrap();
+    gate.open(100);
+    let seen = task.await.unwrap().unwrap();
+    assert_eq!((seen.metadata_uri(), seen.watermark()), (theirs.metadata_uri(), Watermark(Seq(4))), "its own is void");
+    let state = flush(&twin, &def, 4, &rows[1..]).await.unwrap();
+    assert_eq!(seqs(&state).await, [(1, 3), (4, 5)]);
 }

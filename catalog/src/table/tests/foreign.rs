@@ -115,6 +115,24 @@ async fn a_table_that_was_rolled_back_stops_its_topic() {
     assert!(error.to_string().contains("rolled back"), "{error}");
 }
 
+/// Flushed at the watermark that the property says, the last event would be there twice.
+#[tokio::test]
+async fn a_watermark_that_goes_backwards_stops_the_topic() {
+    let folder = tempdir().unwrap();
+    let (def, tables) = (orders(), open(folder.path()).await);
+    tables.ensure(&tenant(), &def).await.unwrap();
+    let first = flush(&tables, &def, 1, &[events(&def, 1, &[("a", "eu")])]).await.unwrap();
+    let second = flush(&tables, &def, 2, &[events(&def, 2, &[("a", "eu")])]).await.unwrap();
+    let name = super::super::properties::WATERMARK;
+    let earlier = HashMap::from([(name.to_owned(), first.metadata().properties()[name].clone())]);
+    let builder = second.metadata().as_ref().clone().into_builder(Some(second.metadata_uri().to_owned()));
+    publish(&tables, &def, &second, builder.set_properties(earlier).unwrap()).await;
+    for from in [2, 3] {
+        let error = flush(&tables, &def, from, &[events(&def, from, &[("a", "eu")])]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn expiry_of_every_flush_is_no_rollback_as_long_as_the_rows_are_there() {
     let folder = tempdir().unwrap();
