@@ -149,6 +149,8 @@ pub(crate) struct TopicCreate {
 #[command(after_help = "\
 A load has a name, made of the file's own and what is in it, and the server remembers how far it came. What fails on the way is tried again; a load \
 that was interrupted goes on where it stopped when the same command is run again, and nothing is appended twice.\n\
+The server remembers the 4,096 loads of a lane that were used last, for 7 days. One that is run again later is refused, since nobody knows how far it came: \
+look what of it is in the topic, then append the rest as another file, or all of it again with --start-over.\n\
 Exit code 4: some rows were refused (they are named on standard error, or in --refusals). 7: what was expected of the topic does not hold.")]
 pub(crate) struct Produce {
     /// The topic.
@@ -170,6 +172,9 @@ pub(crate) struct Produce {
     /// The name under which the server remembers this load [default: made of the file; a new one for standard input].
     #[arg(long, value_name = "NAME")]
     pub(crate) producer: Option<String>,
+    /// Append the whole input, whatever an earlier run of it has appended.
+    #[arg(long, conflicts_with = "no_producer")]
+    pub(crate) start_over: bool,
     /// Do not have this load remembered: it is appended as often as it is sent, and an error ends it.
     #[arg(long)]
     pub(crate) no_producer: bool,

@@ -94,6 +94,11 @@ impl Failure {
         Self::new(code, message)
     }
 
+    /// True if what was expected does not hold, so that nothing happened.
+    pub(crate) fn is_unfulfilled(&self) -> bool {
+        self.code == 7
+    }
+
     /// Prints the message and gives the code.
     pub(crate) fn report(&self) -> ExitCode {
         eprintln!("firn: {}", self.message);
@@ -137,7 +142,7 @@ impl From<FlightError> for Failure {
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         let facts = ErrorDetail::of(&status).and_then(|detail| detail.facts);
-        if matches!(facts, Some(Facts::ConditionFailed { .. } | Facts::FenceFailed { .. })) {
+        if matches!(facts, Some(Facts::ConditionFailed { .. } | Facts::FenceFailed { .. } | Facts::ProducerForgotten)) {
             return Self::new(7, status.message());
         }
         let kind = match status.code() {

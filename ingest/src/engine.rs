@@ -29,7 +29,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub use self::appender::Appender;
 use self::host::Host;
 pub use self::operator::{Standing, TopicStatus};
-pub use self::terms::{Condition, Detail, EXPECTED_LAST_SEQ, Fence, ProducerEpoch, ProducerIdentity, Terms};
+pub use self::terms::{Condition, Detail, EXPECTED_LAST_SEQ, Fence, ProducerEpoch, ProducerIdentity, Resume, Terms};
 use crate::error::{IngestError, Result};
 use crate::sequence::standby::not_owner;
 use crate::sequence::{Answer, Command, Core, Then};

@@ -42,6 +42,8 @@ pub const PRODUCERS_MAX: usize = 4_096;
 pub const PRODUCER_ANSWERS_MAX: usize = 32;
 /// A producer that was silent for longer is forgotten, seconds.
 pub const PRODUCER_IDLE_SECONDS_MAX: u64 = 7 * 24 * 3600;
+/// Most names of producers that a lane remembers to have forgotten: none of them begins anew unawares.
+pub const PRODUCERS_FORGOTTEN_MAX: usize = 16_384;
 /// Most conditions of one append, those of its rows included; several on one key count once.
 pub const CONDITIONS_MAX: usize = 16 << 10;
 /// Most fences of one topic.

@@ -13,7 +13,7 @@ use catalog::storage::StoreConfig;
 use catalog::table::{TableState, Tables};
 use catalog::topics::Topics;
 use catalog::view::{Asked, LastSeqs, LastSeqsFound, Matching, ReadView};
-use ingest::engine::{AppendOptions, Condition, Detail, Ownership, Parts, ProducerIdentity, Terms};
+use ingest::engine::{AppendOptions, Condition, Detail, Ownership, Parts, ProducerIdentity, Resume, Terms};
 use ingest::{Engine, IngestError, Settings};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -173,7 +173,8 @@ impl Process {
     }
 
     async fn epoch(&self, topic: &str, name: &str) -> Result<Said, IngestError> {
-        let issued = self.engine.producer_epoch(&TenantName::default(), &TopicName::new(topic)?, name, false).await?;
+        let issued =
+            self.engine.producer_epoch(&TenantName::default(), &TopicName::new(topic)?, name, Resume::No).await?;
         Ok(Said::Epoch { epoch: issued.producer_epoch, next: issued.next_producer_seq })
     }
 

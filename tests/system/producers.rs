@@ -9,6 +9,8 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_flight::error::FlightError;
 use flight::detail::{ErrorDetail, Facts};
 use flight::terms::{BatchTerms, LastSeqCondition};
+use futures::{StreamExt, TryStreamExt};
+use schemas::limits::PRODUCERS_MAX;
 use serde_json::{Value, json};
 use tests::client::Client;
 use tests::judge;
@@ -285,4 +287,35 @@ async fn a_name_that_has_appended_another_input_is_told_so() -> Result<()> {
         assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
     }
     is_whole(&client).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_resumed_after_the_server_forgot_it_is_refused_and_told_what_to_do() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut server =
+        Process::start(&Launch { data: folder.path().join("s").display().to_string(), ..Launch::default() })?;
+    let client = server.client().await?;
+    let loader = Loader::new(&client).await?;
+    let mut child = loader.start(&server, &[])?;
+    under_way(&client, ROWS as i64 / 10).await?;
+    child.kill()?;
+    child.wait()?;
+    let others = (0..PRODUCERS_MAX).map(|number| {
+        let client = client.clone();
+        async move { client.action("producer", &json!({"topic": "t", "producer": format!("p{number}")})).await }
+    });
+    futures::stream::iter(others).buffer_unordered(64).try_for_each(async |_| Ok(())).await?;
+
+    let before = client.number("select count(*) as c from t").await?;
+    for _ in 0..2 {
+        let output = loader.start(&server, &[])?.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(7), "{said}");
+        assert!(said.contains("is forgotten: look") && said.contains("--start-over"), "{said}");
+    }
+    assert_eq!(client.number("select count(*) as c from t").await?, before, "nothing is appended unawares");
+    let report = Loader::report(&loader.start(&server, &["--start-over"])?.wait_with_output()?)?;
+    assert_eq!((&report["accepted"], &report["already"]), (&json!(ROWS), &json!(0)));
+    assert_eq!(client.number("select count(*) as c from t").await?, before + ROWS as i64);
+    Ok(())
 }

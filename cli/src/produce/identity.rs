@@ -42,8 +42,13 @@ impl Identity {
             Some(name) => name.clone(),
             None => derived(args)?,
         };
-        let begin = BeginProducer { topic: topic.clone(), producer: name.clone(), resume: true };
-        let begun: ProducerEpoch = client.action_one("producer", &begin).await?;
+        let (resume, since_ms) = (!args.start_over, existed_since(&args.file));
+        let begin = BeginProducer { topic: topic.clone(), producer: name.clone(), resume, since_ms };
+        let begun: Result<ProducerEpoch, Failure> = client.action_one("producer", &begin).await;
+        let begun = begun.map_err(|failure| match failure.is_unfulfilled() {
+            true => failure.with_hint("the rest can be appended as another file, or all of it again with --start-over"),
+            false => failure,
+        })?;
         Ok(Some(Self { name, epoch: begun.producer_epoch, next: begun.next_producer_seq }))
     }
 
@@ -51,6 +56,12 @@ impl Identity {
     pub(super) fn from(&self) -> u64 {
         self.next.saturating_sub(1).max(1)
     }
+}
+
+/// When the input was written, milliseconds since 1970: no earlier load can have had it. `None` if that is not known.
+fn existed_since(file: &Path) -> Option<i64> {
+    let written = file.metadata().ok().filter(std::fs::Metadata::is_file)?.modified().ok()?;
+    written.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis().try_into().ok()
 }
 
 /// A name for this input cut into batches in this way. Standard input has no name that would come again.

@@ -1,6 +1,7 @@
 //! What a producer, or a writer, asks for before it appends.
 
 use bytes::Bytes;
+use ingest::engine::Resume;
 use schemas::{TenantName, TopicName};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -21,6 +22,10 @@ pub struct BeginProducer {
     /// Whether its batches are numbered on from where the epoch before stopped; else from 1.
     #[serde(default = "yes")]
     pub resume: bool,
+    /// It did not exist before that time, milliseconds since 1970: a server that no longer knows the names of all producers that it has forgotten then refuses
+    /// one that may be among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<i64>,
 }
 
 /// The body of the action `fence`, which reads a fence's token, or sets it to a higher one.
@@ -42,7 +47,9 @@ fn yes() -> bool {
 }
 
 pub(super) async fn begin(shared: &Shared, tenant: &TenantName, body: &[u8]) -> Result<Vec<Bytes>> {
-    let BeginProducer { topic, producer, resume } = parse_json("producer", body)?;
+    let BeginProducer { topic, producer, resume, since_ms } = parse_json("producer", body)?;
+    let since_micros = since_ms.map(|ms| ms.saturating_mul(1_000));
+    let resume = if resume { Resume::Yes { since_micros } } else { Resume::No };
     shared.topic(tenant, &topic)?;
     one(&shared.engine.producer_epoch(tenant, &topic, &producer, resume).await?)
 }

@@ -5,25 +5,25 @@ use std::sync::Arc;
 use schemas::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX};
 use schemas::{ErrorKind, TenantName, TopicDef, TopicName};
 
-use super::{Engine, ProducerEpoch, Shared};
+use super::{Engine, ProducerEpoch, Resume, Shared};
 use crate::error::{IngestError, Result};
 use crate::sequence::Command;
 
 impl Engine {
-    /// Issues a new epoch to a producer of a topic: it fences all older ones. With `resumes` its batches are numbered on from where the epoch before
-    /// stopped, and what was answered under that one is still known; else, or if nothing of it is remembered, from 1.
+    /// Issues a new epoch to a producer of a topic: it fences all older ones.
     ///
-    /// Errors: `Invalid` for a name that is empty or too long; `NotFound`; those of an append.
+    /// Errors: `Invalid` for a name that is empty or too long; `NotFound`; `Conflict` with [`super::Detail::ProducerForgotten`] if it is to go on and
+    /// nobody knows where; those of an append.
     pub async fn producer_epoch(
         &self,
         tenant: &TenantName,
         topic: &TopicName,
         producer: &str,
-        resumes: bool,
+        resume: Resume,
     ) -> Result<ProducerEpoch> {
         let name = producer_name(producer)?;
         let (def, shared) = self.owned(tenant, topic)?;
-        shared.ask(|answer| Command::Producer { topic: def.id, name, resumes, answer }).await
+        shared.ask(|answer| Command::Producer { topic: def.id, name, resume, answer }).await
     }
 
     /// The token of a topic's fence, or of that of a key prefix; `None` if it was never set. With `set`, it is set to that first.

@@ -57,6 +57,19 @@ pub struct ProducerEpoch {
     pub next_producer_seq: u64,
 }
 
+/// Whether a producer's batches are numbered on from where the epoch before stopped, and what was answered under that one is still known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// They are numbered from 1.
+    No,
+    /// They are; from 1 if there was no epoch before. Refused if there was one and it is forgotten.
+    Yes {
+        /// The producer did not exist before that time. A lane that has forgotten so many producers that it can no longer tell their names refuses one that
+        /// may have been among them; without this it takes a name that it does not know for a new one.
+        since_micros: Option<i64>,
+    },
+}
+
 /// Why an append was refused, for programs. Nothing of it has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {

@@ -6,9 +6,10 @@
 //!
 //! The table is a fold over the log's producer frames: eviction too depends on nothing but them (which was used last, and the time that the frames
 //! bear), so head, decided state, and whatever a restart rebuilds forget the same. Forgetting is safe at any time: an epoch that was issued and has
-//! no entry is answered *forgotten*, never appended anew.
+//! no entry is answered *forgotten*, never appended anew; and so is a name that asks to go on and has no entry any more ([`forgotten`]).
 
 mod document;
+mod forgotten;
 mod record;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +21,7 @@ use schemas::{ErrorKind, Seq, TopicId};
 pub(crate) use self::document::ProducersDocument;
 pub(crate) use self::record::{Act, ProducerRecord};
 
+use self::forgotten::Forgotten;
 use crate::engine::{Detail, ProducerEpoch};
 use crate::error::IngestError;
 
@@ -34,6 +36,8 @@ pub(crate) struct Producers {
     /// By when they were used, the longest ago first.
     by_use: BTreeMap<u64, Name>,
     uses: u64,
+    /// Names that are no longer in `entries`.
+    forgotten: Forgotten,
 }
 
 /// A producer's name within its topic.
@@ -115,6 +119,18 @@ impl Producers {
         refusal(format!("producer {name:?}: no epoch {epoch} was issued to it: ask for one"), Detail::ProducerUnknown)
     }
 
+    /// Why a producer of this name cannot go on where it stopped, if nobody knows where that was. `since_micros`: before that it did not exist.
+    pub(crate) fn forgets(&self, topic: &TopicId, name: &Arc<str>, since_micros: Option<i64>) -> Option<IngestError> {
+        if self.entries.contains_key(&(*topic, Arc::clone(name))) || !self.forgotten.contains(topic, name, since_micros)
+        {
+            return None;
+        }
+        let message = format!(
+            "producer {name:?}: how far it came is forgotten: look what of it was appended, then take an epoch that does not resume"
+        );
+        Some(refusal(message, Detail::ProducerForgotten))
+    }
+
     /// The epoch that is issued next, and what number its first batch has.
     pub(crate) fn next_epoch(&self, topic: &TopicId, name: &Arc<str>, resumes: bool) -> ProducerEpoch {
         let entry = self.entries.get(&(*topic, Arc::clone(name))).filter(|_| resumes);
@@ -138,6 +154,7 @@ impl Producers {
                 let fresh =
                     || Producer { epoch: 0, next_seq: FIRST_SEQ, answers: VecDeque::new(), used_micros: 0, used: 0 };
                 let producer = before.map_or_else(fresh, Arc::unwrap_or_clone);
+                self.forgotten.remove(&topic, name);
                 self.entries.insert(key.clone(), Arc::new(Producer { epoch: *epoch, ..producer }));
             }
             Act::Answered { seq, answer } => {
@@ -185,7 +202,9 @@ impl Producers {
                 break;
             }
             let key = entry.remove();
-            self.entries.remove(&key);
+            if let Some(evicted) = self.entries.remove(&key) {
+                self.forgotten.add(&key.0, &key.1, evicted.used_micros);
+            }
         }
     }
 

@@ -218,7 +218,7 @@ impl Lane {
     fn take(&mut self, command: Command) {
         match command {
             Command::Append(append) => self.take_append(append),
-            Command::Producer { topic, name, resumes, answer } => self.issue_epoch(&topic, name, resumes, answer),
+            Command::Producer { topic, name, resume, answer } => self.issue_epoch(&topic, name, resume, answer),
             Command::Fence { topic, key_prefix, set, answer } => self.fence(&topic, key_prefix, set, answer),
             Command::Create { tenant, shape, answer } => {
                 if !self.head.topics.contains_key(&shape.def().id) {

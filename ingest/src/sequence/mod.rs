@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::engine::{Detail, Parts, ProducerEpoch, Receipt};
+use crate::engine::{Detail, Parts, ProducerEpoch, Receipt, Resume};
 use crate::error::{IngestError, Result};
 use crate::flush::{CommitPace, Flusher};
 use crate::lane::board::Board;
@@ -66,8 +66,8 @@ pub(crate) enum Command {
     Drop { topic: TopicId, answer: Answer<()> },
     /// The topic's register says what the lane's records say: a checkpoint need not remember it.
     Followed { topic: TopicId },
-    /// Issue an epoch to a producer of a topic. `resumes`: one that goes on where the one before stopped.
-    Producer { topic: TopicId, name: Arc<str>, resumes: bool, answer: Answer<ProducerEpoch> },
+    /// Issue an epoch to a producer of a topic.
+    Producer { topic: TopicId, name: Arc<str>, resume: Resume, answer: Answer<ProducerEpoch> },
     /// Say which token a fence has; with one in `set`, set it first.
     Fence { topic: TopicId, key_prefix: Option<String>, set: Option<u64>, answer: Answer<Option<u64>> },
     /// A topic that had stopped is taken up again: its tail says so already, and its table ends before `watermark`.

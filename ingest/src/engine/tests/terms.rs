@@ -14,7 +14,8 @@ async fn site_with_topic() -> (Site, Engine) {
 }
 
 async fn epoch(engine: &Engine, resumes: bool) -> ProducerEpoch {
-    engine.producer_epoch(&tenant(), &name("orders"), "loader", resumes).await.unwrap()
+    let resume = if resumes { Resume::Yes { since_micros: None } } else { Resume::No };
+    engine.producer_epoch(&tenant(), &name("orders"), "loader", resume).await.unwrap()
 }
 
 /// Sends one batch of the producer `loader`, on a stream of its own.

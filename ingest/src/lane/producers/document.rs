@@ -5,6 +5,7 @@ use std::sync::Arc;
 use schemas::{ShardSeqs, TopicId};
 use serde::{Deserialize, Serialize};
 
+use super::forgotten::Forgotten;
 use super::{Answered, Producer, Producers};
 
 /// The section. What was used longest ago stands first.
@@ -13,6 +14,12 @@ pub(crate) struct ProducersDocument {
     epochs: u64,
     newest_micros: i64,
     producers: Vec<ProducerDocument>,
+    /// Hashes of the names that were forgotten, 16 hexadecimal digits each, the oldest first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    forgotten: String,
+    /// Names that are in neither list were last used by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forgotten_until_micros: Option<i64>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -57,10 +64,13 @@ impl From<&Producers> for ProducersDocument {
                 answers: producer.answers.iter().map(answer).collect(),
             }
         };
+        let (forgotten, forgotten_until_micros) = producers.forgotten.to_parts();
         Self {
             epochs: producers.epochs,
             newest_micros: producers.newest_micros,
             producers: producers.by_use.values().map(producer).collect(),
+            forgotten,
+            forgotten_until_micros,
         }
     }
 }
@@ -68,7 +78,9 @@ impl From<&Producers> for ProducersDocument {
 impl TryFrom<ProducersDocument> for Producers {
     type Error = String;
     fn try_from(document: ProducersDocument) -> Result<Self, String> {
-        let mut producers = Self { epochs: document.epochs, newest_micros: document.newest_micros, ..Self::default() };
+        let forgotten = Forgotten::from_parts(&document.forgotten, document.forgotten_until_micros)?;
+        let (epochs, newest_micros) = (document.epochs, document.newest_micros);
+        let mut producers = Self { epochs, newest_micros, forgotten, ..Self::default() };
         for producer in document.producers {
             let ProducerDocument { topic, name, epoch, next, used_micros, answers } = producer;
             let answers = answers.into_iter().map(answered).collect::<Result<_, _>>()?;

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
+use schemas::limits::PRODUCERS_FORGOTTEN_MAX;
 use uuid::Uuid;
 
 use super::*;
@@ -113,6 +114,43 @@ fn a_producer_that_was_silent_too_long_is_forgotten() {
     // A clock that jumps back makes nobody young again.
     issued(&mut producers, "another", false, 0);
     assert!(producers.entries.values().all(|producer| producer.used_micros == later));
+}
+
+#[test]
+fn a_name_that_was_forgotten_is_told_so_when_it_wants_to_go_on_and_a_new_one_is_not() {
+    let mut producers = Producers::default();
+    let name = |name: &str| -> Arc<str> { name.into() };
+    issued(&mut producers, "loader", true, 0);
+    for number in 0..PRODUCERS_MAX {
+        assert!(producers.forgets(&topic(), &name("loader"), Some(0)).is_none(), "it is known");
+        issued(&mut producers, &format!("p{number}"), true, 1);
+    }
+    for producers in [&producers, &restarted(&producers)] {
+        let refusal = producers.forgets(&topic(), &name("loader"), None).expect("its entry was evicted");
+        assert_eq!(refusal.detail(), Some(&Detail::ProducerForgotten));
+        assert!(producers.forgets(&topic(), &name("new"), Some(0)).is_none(), "it never had one");
+        assert!(producers.forgets(&TopicId(Uuid::from_u128(8)), &name("loader"), None).is_none(), "nor in that topic");
+    }
+    issued(&mut producers, "loader", false, 2);
+    assert!(producers.forgets(&topic(), &name("loader"), None).is_none(), "it has begun again");
+}
+
+#[test]
+fn a_name_that_may_be_among_those_of_which_nothing_is_left_is_refused_if_it_is_old_enough() {
+    let mut producers = Producers::default();
+    let name: Arc<str> = "loader".into();
+    issued(&mut producers, "loader", true, 5);
+    for number in 0..PRODUCERS_MAX + PRODUCERS_FORGOTTEN_MAX {
+        issued(&mut producers, &format!("p{number}"), true, 7);
+    }
+    for producers in [&producers, &restarted(&producers)] {
+        assert!(producers.forgets(&topic(), &name, Some(5)).is_some());
+        assert!(
+            producers.forgets(&topic(), &name, Some(8)).is_none(),
+            "it did not exist when the last of them was used"
+        );
+        assert!(producers.forgets(&topic(), &name, None).is_none(), "who says nothing of its age is taken for new");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::super::group::Waiter;
 use super::super::verdict::{Reply, Verdict};
 use super::super::{Answer, Append, Command};
 use super::Lane;
-use crate::engine::{Fence, ProducerEpoch};
+use crate::engine::{Fence, ProducerEpoch, Resume};
 use crate::error::IngestError;
 
 impl Lane {
@@ -73,16 +73,22 @@ impl Lane {
         &mut self,
         topic: &TopicId,
         name: Arc<str>,
-        resumes: bool,
+        resume: Resume,
         answer: Answer<ProducerEpoch>,
     ) {
-        if self.head.topics.contains_key(topic) {
-            let now = self.core.parts.env.now_micros();
-            let issued = self.group.issue_epoch(&mut self.head, topic, name, resumes, now);
-            return self.settle(Waiter::Record(Reply::Epoch(issued, answer)));
+        let producers = &self.head.producers;
+        let refusal = match (self.head.topics.contains_key(topic), resume) {
+            (false, _) => Some(gone(topic)),
+            (true, Resume::No) => None,
+            (true, Resume::Yes { since_micros }) => producers.forgets(topic, &name, since_micros),
+        };
+        if let Some(refusal) = refusal {
+            let nothing = ProducerEpoch { producer_epoch: 0, next_producer_seq: 0 };
+            return self.refuse(refusal, Reply::Epoch(nothing, answer));
         }
-        let nothing = ProducerEpoch { producer_epoch: 0, next_producer_seq: 0 };
-        self.refuse(gone(topic), Reply::Epoch(nothing, answer));
+        let now = self.core.parts.env.now_micros();
+        let issued = self.group.issue_epoch(&mut self.head, topic, name, resume != Resume::No, now);
+        self.settle(Waiter::Record(Reply::Epoch(issued, answer)));
     }
 
     /// Sets a fence, if there is something to set, and says what token it has.
