@@ -185,6 +185,13 @@ async fn open(
     phase: watch::Receiver<Phase>,
     drain: CancellationToken,
 ) -> Result<Arc<Shared>> {
+    let (grace, deadline) = (config.ingest.dropped_grace_ms, config.query.deadline_ms);
+    if grace < deadline {
+        let message = format!(
+            "ingest.dropped_grace_ms: expected at least query.deadline_ms, {deadline}, found {grace}: a query may still read what was dropped"
+        );
+        return Err(WireError::invalid(message));
+    }
     let store = Store::open(&config.store, env.clone()).await?;
     store.probe().await?;
     let topics = Topics::new(store.clone(), env.clone());

@@ -40,6 +40,8 @@ pub struct Settings {
     /// Log bytes behind the oldest event that is not in a table yet at which its topic is stopped and its events are parked, so that the log can be
     /// trimmed; from half of it on, that topic is flushed before others. It bounds what the next start reads.
     pub log_bytes_max: u64,
+    /// How long the files of a dropped topic's table stay for those who still read them, milliseconds: at least as long as a query may run.
+    pub dropped_grace_ms: u64,
     /// How often files that no snapshot needs are looked for and removed, milliseconds.
     pub sweep_interval_ms: u64,
 }
@@ -63,6 +65,7 @@ impl Default for Settings {
             put_deadline_ms: 30_000,
             checkpoint_bytes: 64 << 20,
             log_bytes_max: 2 << 30,
+            dropped_grace_ms: 24 * 3_600_000,
             sweep_interval_ms: 6 * 3_600_000,
         }
     }

@@ -257,6 +257,14 @@ impl Store {
         segment::read(&*self.inner.objects, path).await
     }
 
+    /// Removes what is left of a prefix under which no object is wanted any more: on a local folder, the folders.
+    pub(crate) async fn remove_empty(&self, prefix: &Path) -> object_store::Result<()> {
+        match &self.inner.local {
+            Some(local) => local.remove_folder(prefix).await,
+            None => Ok(()),
+        }
+    }
+
     /// Removes all that lies under a prefix which nobody else has ever named, registers too.
     async fn remove_prefix(&self, prefix: &Path) -> object_store::Result<()> {
         use futures::TryStreamExt;

@@ -16,6 +16,7 @@ mod encode;
 mod files;
 mod foreign;
 mod forget;
+mod leave;
 mod manifests;
 mod metrics;
 mod naming;
@@ -44,6 +45,7 @@ use schemas::{ErrorKind, TenantName, TopicDef, TopicId, Watermark};
 pub use catalog::EmbeddedCatalog;
 pub use commit::FlushRows;
 pub use files::{DataFile, FileSet, Partition};
+pub use leave::REMOVED_AT_ONCE_MAX;
 pub use rowhash::RowHash;
 pub use state::TableState;
 pub use sweep::Swept;
@@ -248,7 +250,7 @@ impl Tables {
         Err(CatalogError::new(ErrorKind::Unavailable, format!("table {name} changes faster than it can be read")))
     }
 
-    /// Forgets a dropped topic's pointer; its files stay for the grace period of P7. Idempotent.
+    /// Forgets a dropped topic's pointer; its files stay for a grace period (P7), until [`Self::remove_dropped`]. Idempotent.
     pub async fn drop_table(&self, tenant: &TenantName, def: &TopicDef) -> Result<()> {
         let path = Pointer::path(tenant, &def.name);
         self.forget(&def.id);

@@ -10,8 +10,10 @@ use tokio::sync::MutexGuard;
 
 use super::Engine;
 use crate::error::{IngestError, Result};
+use crate::lane::state::Dropped;
 use crate::rows::Shape;
 use crate::sequence::Command;
+use crate::sequence::lane::leaving;
 use crate::validate::Validator;
 
 impl Engine {
@@ -138,11 +140,9 @@ impl Engine {
     /// can ask for the topic again by its name; what cannot be done at all is left to the next start.
     async fn finish_drop(&self, turn: &mut Option<HalfDropped>) -> Result<()> {
         let Some(HalfDropped { tenant, def }) = turn.take() else { return Ok(()) };
-        let parts = &self.host.parts;
-        let finished = match parts.tables.drop_table(&tenant, &def).await {
-            Ok(()) => parts.topics.release(&tenant, &def).await,
-            failed => failed,
-        };
+        let dropped = Dropped { tenant, def, since_micros: None };
+        let finished = leaving::let_go_of_name(&self.host.parts, &dropped).await;
+        let Dropped { tenant, def, .. } = dropped;
         let Err(error) = finished else {
             self.followed(&def).await;
             return Ok(());

@@ -6,8 +6,8 @@ use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use catalog::storage::StoreConfig;
 use catalog::view::ReadView;
 use futures::future::try_join_all;
-use schemas::TopicSpec;
 use schemas::envelope::column;
+use schemas::{TopicId, TopicSpec};
 use tempfile::TempDir;
 
 use super::*;
@@ -397,6 +397,7 @@ async fn a_topic_whose_table_is_another_ones_stops_alone() {
 
 mod ailing;
 mod clocks;
+mod dropped;
 mod owners;
 mod parked;
 mod sleepers;

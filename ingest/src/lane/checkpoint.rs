@@ -17,7 +17,7 @@ use super::fences::{FenceDocument, Fences};
 use super::parked::ParkedDocument;
 use super::producers::{Producers, ProducersDocument};
 use super::root::CheckpointRef;
-use super::state::{LaneState, Named, TopicState};
+use super::state::{Dropped, LaneState, TopicState};
 use super::{Position, checkpoint_path};
 use crate::error::{IngestError, Result};
 use crate::rows::Shape;
@@ -53,6 +53,9 @@ struct TopicDocument {
 struct DroppedDocument {
     tenant: TenantName,
     definition: TopicDef,
+    /// See [`Dropped`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since_micros: Option<i64>,
 }
 
 /// The object that says `state`, with `at` as the place that it holds for.
@@ -66,8 +69,11 @@ pub(crate) fn encode(lane: LaneId, at: Position, state: &LaneState, nonce: Uuid)
         watermark: ShardSeqs::single(topic.watermark.0),
         confirmed: topic.confirmed,
     };
-    let dropped =
-        |named: &Named| DroppedDocument { tenant: named.tenant.clone(), definition: named.def.as_ref().clone() };
+    let dropped = |dropped: &Dropped| DroppedDocument {
+        tenant: dropped.tenant.clone(),
+        definition: dropped.def.as_ref().clone(),
+        since_micros: dropped.since_micros,
+    };
     let document = Document {
         format: FORMAT_VERSION,
         lane,
@@ -107,7 +113,8 @@ pub(crate) fn decode(object: &[u8], lane: LaneId, at: Position) -> Result<LaneSt
     }
     for dropped in document.dropped {
         let def = Arc::new(dropped.definition);
-        state.dropped.insert(def.id, Named { tenant: dropped.tenant, def });
+        let (tenant, since_micros) = (dropped.tenant, dropped.since_micros);
+        state.dropped.insert(def.id, Dropped { tenant, def, since_micros });
     }
     for parked in document.parked {
         let (topic, parked) = parked.parse()?;

@@ -19,8 +19,8 @@ use crate::rows::Shape;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LaneState {
     pub(crate) topics: BTreeMap<TopicId, TopicState>,
-    /// Dropped, but the topic's register may not say so yet.
-    pub(crate) dropped: BTreeMap<TopicId, Named>,
+    /// Dropped, but the topic's register may not say so yet, or files of its table may be left.
+    pub(crate) dropped: BTreeMap<TopicId, Dropped>,
     /// Live topics with rows outside of the log.
     pub(crate) parked: BTreeMap<TopicId, Parked>,
     /// Which batches were answered what.
@@ -29,11 +29,14 @@ pub(crate) struct LaneState {
     pub(crate) fences: Fences,
 }
 
-/// A definition and whose it is.
+/// A topic that has ended, and whose it was.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Named {
+pub(crate) struct Dropped {
     pub(crate) tenant: TenantName,
     pub(crate) def: Arc<TopicDef>,
+    /// Since when its registers say so, or the last of its files that was found is gone, microseconds; `None` if they may not say so yet. A hint: it decides
+    /// only when files are looked for.
+    pub(crate) since_micros: Option<i64>,
 }
 
 /// One live topic.
@@ -99,7 +102,7 @@ impl LaneState {
                 let Some(state) = self.topics.remove(topic) else { return Err(unknown(topic)) };
                 self.parked.remove(topic);
                 let def = Arc::clone(state.shape().def());
-                self.dropped.insert(*topic, Named { tenant: state.tenant, def });
+                self.dropped.insert(*topic, Dropped { tenant: state.tenant, def, since_micros: None });
                 self.producers.end_topic(topic);
                 self.fences.end_topic(topic);
                 Ok(())

@@ -14,7 +14,7 @@ use schemas::{Epoch, ErrorKind, Seq, TopicId, Watermark};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::lane::{Closing, Lane, Opened, not_appended};
+use super::lane::{Closing, Lane, Opened, leaving, not_appended};
 use super::standby::{Desk, stand_by};
 use super::{Command, Core, Then};
 use crate::engine::Ownership;
@@ -44,7 +44,7 @@ pub(crate) async fn open(core: &Arc<Core>, claim: Claim) -> Result<Kept> {
     core.board.held(core.lane, Some(register.root()));
     let mut state = replay.state;
     core.forget_others(&state);
-    finish_drops(core, &mut state).await?;
+    finish_drops(core, &mut state).await;
     let parked: BTreeSet<String> = objects(&state).collect();
     let mut ailing = open_tables(core, &mut state, &replay.rows).await?;
     ailing.extend(fill_with_parked(core, &mut state, &ailing).await?);
@@ -262,25 +262,22 @@ async fn take_back(
     Err(reason)
 }
 
-/// Does what was left undone after the record of a drop. First of all, since the name may be another topic's by now.
-async fn finish_drops(core: &Core, state: &mut LaneState) -> Result<()> {
-    let parts = &core.parts;
-    for (topic, dropped) in std::mem::take(&mut state.dropped) {
-        core.tails.drop_topic(&topic);
-        parts.topics.retract(&dropped.tenant, &topic);
-        let finished = match parts.tables.drop_table(&dropped.tenant, &dropped.def).await {
-            Ok(()) => parts.topics.release(&dropped.tenant, &dropped.def).await,
-            failed => failed,
-        };
-        if let Err(error) = finished {
-            if error.kind().is_retryable() {
-                return Err(error.into());
+/// Does what was left undone after the record of a drop. First of all, since the name may be another topic's by now. What cannot be done yet is tried again
+/// while the lane is open.
+async fn finish_drops(core: &Core, state: &mut LaneState) {
+    for (topic, dropped) in &mut state.dropped {
+        core.tails.drop_topic(topic);
+        core.parts.topics.retract(&dropped.tenant, topic);
+        if dropped.since_micros.is_some() {
+            continue;
+        }
+        match leaving::let_go_of_name(&core.parts, dropped).await {
+            Ok(()) => dropped.since_micros = Some(core.parts.env.now_micros()),
+            Err(error) => {
+                tracing::error!(%topic, %error, "a dropped topic's registers cannot be changed, so its name stays taken")
             }
-            tracing::error!(%topic, %error, "a dropped topic's registers cannot be read, so its name stays taken");
-            state.dropped.insert(topic, dropped);
         }
     }
-    Ok(())
 }
 
 /// Opens every topic's table, confirms what was not confirmed, and begins the tails where the tables end.

@@ -3,6 +3,7 @@
 //! Segment 7 may land before segment 6. It counts only once 6 is this owner's too: until then its rows are invisible and its producers wait, for
 //! if this process dies now, the next owner may find slot 6 empty, seal the epoch there, and 7 never happened.
 
+pub(crate) mod leaving;
 mod taking;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use self::leaving::Leaving;
 use super::group::{Entry, Group, Waiter};
 use super::halted::Halted;
 use super::put::{Landing, put};
@@ -81,6 +83,7 @@ pub(super) struct Lane {
     /// Topics that take no appends, and why.
     halted: Halted,
     verdicts: Verdicts,
+    leaving: Leaving,
     /// Changes when one more does.
     stops: watch::Receiver<u64>,
     moved: mpsc::Receiver<(TopicId, Watermark)>,
@@ -142,6 +145,7 @@ impl Lane {
             parked,
             halted: Halted::default(),
             verdicts: Verdicts::default(),
+            leaving: Leaving::default(),
             stops,
             moved,
             watch,
@@ -176,6 +180,7 @@ impl Lane {
                 self.put_group();
             }
             self.trim_if_due();
+            self.remove_files_if_due();
             self.verdicts.look_if_due(&self.core);
             if let Some(closing) = self.closed() {
                 return Ok(closing);
@@ -187,11 +192,13 @@ impl Lane {
                 Some((topic, watermark)) = self.moved.recv() => self.moved_to(topic, watermark),
                 trimmed = outcome(&mut self.trim) => self.trimmed(trimmed)?,
                 shown = self.verdicts.looked() => self.verdicts.give(shown, &self.core, self.next.epoch)?,
+                looked = outcome(&mut self.leaving.look) => self.removed_files(looked),
                 Ok(()) = self.stops.changed() => self.halt_stopped(),
                 ended = &mut self.watch => return Err(ended.unwrap_or_else(|error| ended_badly("the watch over the root", &error))),
                 command = commands.recv(), if self.has_room() => self.take_all(command, commands),
                 () = sleep_until(self.trim_not_before), if self.trim.is_none() && self.has_parkable() => {}
                 () = sleep_until(lingers_until.unwrap_or_else(Instant::now)), if lingers_until.is_some() => {}
+                () = sleep_until(self.leaving.not_before), if self.leaving.look.is_none() && self.has_leaving() => {}
             }
         }
     }
@@ -233,8 +240,11 @@ impl Lane {
                 self.answer_in_order(answer);
             }
             Command::Followed { topic } => {
+                let now = self.core.parts.env.now_micros();
                 for state in [&mut self.head, &mut self.decided] {
-                    state.dropped.remove(&topic);
+                    if let Some(dropped) = state.dropped.get_mut(&topic) {
+                        dropped.since_micros.get_or_insert(now);
+                    }
                     if let Some(topic) = state.topics.get_mut(&topic) {
                         topic.confirmed = true;
                     }
@@ -505,6 +515,9 @@ impl Drop for Lane {
         self.watch.abort();
         if let Some(trim) = &self.trim {
             trim.abort();
+        }
+        if let Some(look) = &self.leaving.look {
+            look.abort();
         }
     }
 }

@@ -21,6 +21,7 @@ fn state() -> LaneState {
     let effect = Effect::Appended { topic: orders(7).id, first_seq: Seq(1), count: 9, time_micros: 17, prefixes };
     state.apply(&effect).unwrap();
     state.apply(&Effect::Dropped { topic: orders(8).id }).unwrap();
+    state.dropped.get_mut(&orders(8).id).unwrap().since_micros = Some(19);
     for effect in producer_and_fences() {
         state.apply(&effect).unwrap();
     }
@@ -66,7 +67,7 @@ fn what_is_written_is_read() {
     );
     assert_eq!(topic.prefixes.iter().collect::<Vec<_>>(), ["orders/a", "orders/b"]);
     assert_eq!(topic.shape().def(), &orders(7));
-    assert_eq!(read.dropped[&orders(8).id].def, orders(8));
+    assert_eq!((&read.dropped[&orders(8).id].def, read.dropped[&orders(8).id].since_micros), (&orders(8), Some(19)));
     assert_eq!(read.parked, state().parked);
 }
 
@@ -93,7 +94,7 @@ fn the_document_of_format_version_1_stays_what_it_is() {
                 "watermark": {"0": 4},
                 "confirmed": true,
             }],
-            "dropped": [{"tenant": "default", "definition": "likewise"}],
+            "dropped": [{"tenant": "default", "definition": "likewise", "since_micros": 19}],
             "parked": [{
                 "topic": orders(7).id,
                 "from": {"0": 4},
