@@ -1,6 +1,7 @@
 //! The system as a suspicious user sees it: a real server on loopback, stock clients, real events, real stores.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod ailing;
 mod anomalies;
 mod command;
 mod crash;
