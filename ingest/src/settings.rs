@@ -42,6 +42,9 @@ pub struct Settings {
     pub log_bytes_max: u64,
     /// How long the files of a dropped topic's table stay for those who still read them, milliseconds: at least as long as a query may run.
     pub dropped_grace_ms: u64,
+    /// Arrow bytes of parked topics' events that stay in memory, so that they can be read. A topic that is parked beyond that can be read again once it has
+    /// been resumed.
+    pub parked_bytes_max: u64,
     /// How often files that no snapshot needs are looked for and removed, milliseconds.
     pub sweep_interval_ms: u64,
 }
@@ -65,6 +68,7 @@ impl Default for Settings {
             put_deadline_ms: 30_000,
             checkpoint_bytes: 64 << 20,
             log_bytes_max: 2 << 30,
+            parked_bytes_max: 256 << 20,
             dropped_grace_ms: 24 * 3_600_000,
             sweep_interval_ms: 6 * 3_600_000,
         }

@@ -151,14 +151,20 @@ impl Tables {
 
     /// Opens a table that was found for readers of this process.
     pub fn admit(&self, def: &TopicDef, Found(opened): Found) -> Arc<TableState> {
-        self.open_as(def, opened)
+        let state = self.open_as(def, opened);
+        self.show(&def.id);
+        state
     }
 
-    /// From now on whoever asks for this table here is told why not, until it is opened: a topic whose table cannot be opened, or does not reach up to what
+    /// From now on readers who ask for this table here are told why not, until it is [shown](Self::show): a topic whose table cannot be opened, or does not reach up to what
     /// this process has of its log, must not look as if it were not there, or empty.
     pub fn close(&self, topic: &TopicId, kind: ErrorKind, reason: impl Into<String>) {
         self.shared.closed.write().insert(*topic, (kind, reason.into()));
-        self.shared.opened.write().remove(topic);
+    }
+
+    /// What was [closed](Self::close) is so no more.
+    pub fn show(&self, topic: &TopicId) {
+        self.shared.closed.write().remove(topic);
     }
 
     /// Why the table was closed, if it is.
@@ -166,9 +172,14 @@ impl Tables {
         self.shared.closed.read().get(topic).map(|(kind, reason)| CatalogError::new(*kind, reason.clone()))
     }
 
+    /// First seq that is not in the table as last seen by this process, whether readers see it or not. `None` if it was not opened.
+    pub fn watermark(&self, topic: &TopicId) -> Option<Watermark> {
+        self.shared.opened.read().get(topic).map(|opened| opened.state.watermark())
+    }
+
     /// True if readers of this process see it.
     pub fn is_open(&self, topic: &TopicId) -> bool {
-        self.shared.opened.read().contains_key(topic)
+        self.shared.opened.read().contains_key(topic) && !self.shared.closed.read().contains_key(topic)
     }
 
     /// Makes the first metadata and points the register at it. `None` if another was faster.
@@ -204,13 +215,16 @@ impl Tables {
 
     /// The table as last seen by this process: no I/O. Errors: why it was [closed](Self::close); `NotFound` if it was not opened.
     pub async fn current(&self, def: &TopicDef) -> Result<Arc<TableState>> {
+        if let Some(reason) = self.closed(&def.id) {
+            return Err(reason);
+        }
         let state = self.shared.opened.read().get(&def.id).map(|opened| Arc::clone(&opened.state));
-        state.ok_or_else(|| self.not_open(def))
+        state.ok_or_else(|| not_open(def))
     }
 
     /// The table read afresh from its register.
     ///
-    /// Errors: `NotFound` if it was not opened or was dropped; why it was [closed](Self::close); `Conflict` if it is not what the topic's flushes left (P4.1).
+    /// Errors: `NotFound` if it was not opened or was dropped; `Conflict` if it is not what the topic's flushes left (P4.1).
     pub async fn load(&self, def: &TopicDef) -> Result<Arc<TableState>> {
         let (path, name) = self.opened(def)?;
         let state = self.read_state(&path, &name, def.id).await?;
@@ -279,23 +293,12 @@ impl Tables {
 
     fn opened(&self, def: &TopicDef) -> Result<(Path, String)> {
         let opened = self.shared.opened.read();
-        let found = opened.get(&def.id).map(|opened| (opened.path.clone(), opened.name.clone()));
-        drop(opened);
-        found.ok_or_else(|| self.not_open(def))
-    }
-
-    fn not_open(&self, def: &TopicDef) -> CatalogError {
-        let unknown = || {
-            let message = format!("the table of topic {} ({}) is not open in this process", def.name, def.id);
-            CatalogError::new(ErrorKind::NotFound, message)
-        };
-        self.closed(&def.id).unwrap_or_else(unknown)
+        opened.get(&def.id).map(|opened| (opened.path.clone(), opened.name.clone())).ok_or_else(|| not_open(def))
     }
 
     fn open_as(&self, def: &TopicDef, opened: Opened) -> Arc<TableState> {
         let state = Arc::clone(&opened.state);
         self.shared.opened.write().entry(def.id).or_insert(opened);
-        self.shared.closed.write().remove(&def.id);
         self.remember(def, state)
     }
 
@@ -368,6 +371,11 @@ impl Shared {
 fn weight(entries: &[ManifestEntryRef]) -> u32 {
     let columns: usize = entries.iter().map(|entry| entry.data_file().value_counts().len()).sum();
     u32::try_from(256 * entries.len() + 64 * columns).unwrap_or(u32::MAX)
+}
+
+fn not_open(def: &TopicDef) -> CatalogError {
+    let message = format!("the table of topic {} ({}) is not open in this process", def.name, def.id);
+    CatalogError::new(ErrorKind::NotFound, message)
 }
 
 /// A metadata file that its register names and that is not there is no missing table.

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use catalog::table::Swept;
-use schemas::{ErrorKind, TenantName, TopicDef, TopicName, Watermark};
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
+use catalog::table::{FlushRows, Swept};
+use schemas::envelope::column;
+use schemas::{ErrorKind, Seq, TenantName, TopicDef, TopicName, Watermark};
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Shared};
+use super::{Engine, Ownership, Shared};
 use crate::error::{IngestError, Result};
-use crate::sequence::Command;
+use crate::lane::parked::{self, Parked};
+use crate::sequence::{Command, Core};
 use crate::tail::TopicLoad;
 
 /// Whether a topic takes appends.
@@ -79,7 +84,9 @@ async fn resume(lane: &Shared, tenant: &TenantName, def: &Arc<TopicDef>) -> Resu
     let (tails, tables) = (&lane.core.tails, &lane.core.parts.tables);
     let Some(load) = tails.load(&def.id) else { return Ok(false) };
     let Some(reason) = load.stopped.clone() else { return Ok(false) };
-    let watermark = look(lane, tenant, def, &load).await?;
+    let parked = lane.ask(|answer| Command::Parked { topic: def.id, answer }).await?;
+    let watermark = look(lane, tenant, def, &load, parked.as_ref()).await?;
+    let watermark = move_parked(lane, def, parked.as_ref(), watermark).await?;
     let flusher = lane.core.flusher.lock().clone().ok_or_else(|| lane.stopped())?;
     tails.resume_topic(&def.id, watermark);
     if let Err(error) = flusher.flush_now(Some(def.id)).await {
@@ -88,36 +95,76 @@ async fn resume(lane: &Shared, tenant: &TenantName, def: &Arc<TopicDef>) -> Resu
         }
         return Err(error);
     }
+    tables.show(&def.id);
     let watermark = tables.current(def).await?.watermark();
     lane.ask(|answer| Command::Resume { topic: def.id, watermark, answer }).await?;
     tracing::info!(topic = %def.name, id = %def.id, %watermark, "topic taken up again");
     Ok(true)
 }
 
-/// Where the topic's table ends, which may never have been opened here. Errors: what is wrong with it; then readers are told what they were told before.
-async fn look(lane: &Shared, tenant: &TenantName, def: &Arc<TopicDef>, load: &TopicLoad) -> Result<Watermark> {
+/// Where the topic's table ends, which may never have been opened here. Errors: what is wrong with it.
+async fn look(
+    lane: &Shared,
+    tenant: &TenantName,
+    def: &Arc<TopicDef>,
+    load: &TopicLoad,
+    parked: Option<&Parked>,
+) -> Result<Watermark> {
     let tables = &lane.core.parts.tables;
-    let closed = tables.closed(&def.id);
-    let looked = async {
-        tables.ensure(tenant, def).await?;
-        let watermark = tables.load_checked(def).await?.watermark();
-        fits(load, watermark).map(|()| watermark)
-    };
-    let looked = looked.await;
-    if let (Err(_), Some(reason)) = (&looked, closed) {
-        tables.close(&def.id, reason.kind(), reason.to_string());
-    }
-    looked
+    tables.ensure(tenant, def).await?;
+    let watermark = tables.load_checked(def).await?.watermark();
+    let held = parked.map_or(load.watermark.0, |parked| parked.from.min(load.watermark.0));
+    fits(load, held, watermark).map(|()| watermark)
 }
 
-/// Errors: `Conflict` unless the tail goes on where the table ends.
-fn fits(load: &TopicLoad, watermark: Watermark) -> Result<()> {
-    if watermark >= load.watermark && watermark.0 <= load.next {
+/// Moves what is not held in memory of a parked topic to its table, an object at a time: together they may be more than there is memory for. What was moved
+/// before an error stays moved, and the next attempt goes on there.
+async fn move_parked(
+    lane: &Shared,
+    def: &Arc<TopicDef>,
+    parked: Option<&Parked>,
+    mut watermark: Watermark,
+) -> Result<Watermark> {
+    let Core { tails, parts, lane: id, .. } = &*lane.core;
+    let Some(parked) =
+        parked.filter(|_| tails.as_tail().snapshot(&def.id).is_some_and(|held| held.start > watermark.0))
+    else {
+        return Ok(watermark);
+    };
+    let ownership = lane.ownership.borrow().clone();
+    let Ownership::Open { epoch, .. } = ownership else { return Err(lane.stopped()) };
+    for object in &parked.objects {
+        if object.to <= watermark.0 {
+            continue;
+        }
+        let batches = parked::read(&parts.store, *id, def.id, object).await?;
+        while watermark.0 < object.to {
+            let batches = from(&batches, watermark.0);
+            let rows = FlushRows { from: watermark.0, to: object.to, batches: &batches, lane: *id, epoch };
+            watermark = parts.tables.flush(def, rows).await?.watermark();
+        }
+    }
+    Ok(watermark)
+}
+
+/// The events from a seq on.
+fn from(batches: &[RecordBatch], first: Seq) -> Vec<RecordBatch> {
+    let cut = |batch: &RecordBatch| {
+        let seqs = batch.column(column::SEQ).as_primitive::<Int64Type>();
+        let known = seqs.values().partition_point(|seq| *seq < first.0);
+        batch.slice(known, batch.num_rows() - known)
+    };
+    batches.iter().map(cut).filter(|batch| batch.num_rows() > 0).collect()
+}
+
+/// Errors: `Conflict` unless what is held, from this seq on, goes on where the table ends.
+fn fits(load: &TopicLoad, held: Seq, watermark: Watermark) -> Result<()> {
+    if watermark.0 >= held && watermark.0 <= load.next {
         return Ok(());
     }
     let message = format!(
-        "topic {}: its table ends before seq {watermark}, expected one that ends between {} and {}: bring back the snapshot that did",
-        load.def.name, load.watermark, load.next
+        "topic {}: its table ends before seq {watermark}, expected one that ends between {held} and {}: bring back the snapshot that did",
+        load.def.name, load.next
     );
     Err(IngestError::new(ErrorKind::Conflict, message))
 }

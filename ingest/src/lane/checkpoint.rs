@@ -142,21 +142,27 @@ fn topic_state(document: TopicDocument) -> Result<(schemas::TopicId, TopicState)
     Ok((id, state))
 }
 
-/// Writes a checkpoint; it counts once the root names it.
+/// Writes a checkpoint, which counts once the root names it, and says how many bytes it has.
 pub(crate) async fn write(
     store: &Store,
     env: &Env,
     lane: LaneId,
     at: Position,
     state: &LaneState,
-) -> Result<CheckpointRef> {
+) -> Result<(CheckpointRef, usize)> {
     let nonce = env.uuid();
-    let object = encode(lane, at, state, nonce);
+    let state = state.clone();
+    let encoded = env.compute(move || encode(lane, at, &state, nonce)).await;
+    let object = encoded.map_err(|error| {
+        IngestError::new(ErrorKind::Internal, format!("a checkpoint of lane {lane} was not encoded: {error}"))
+    })?;
+    let bytes = object.len();
+    metrics::gauge!("firn_checkpoint_bytes").set(bytes as f64);
     let name = format!("{}-{}-{}.json", at.epoch, at.slot, nonce.as_simple());
     let path = checkpoint_path(lane, &name);
     let hash = blake3::hash(&object).to_hex().to_string();
     match store.create_segment(&path, object).await? {
-        Creation::Mine => Ok(CheckpointRef { name, hash, at }),
+        Creation::Mine => Ok((CheckpointRef { name, hash, at }, bytes)),
         Creation::Others(_) => {
             Err(IngestError::new(ErrorKind::Internal, format!("{path}: another object has this name, nonce and all")))
         }

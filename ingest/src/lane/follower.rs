@@ -27,6 +27,8 @@ use crate::wal::{FrameKind, Segment};
 
 /// Tables loaded at once.
 const TABLES_AT_ONCE: usize = 16;
+/// Why a topic cannot be read whose rows were let go.
+const NO_ROOM: &str = "its table does not take its events, and they take more room than there is; ask the lane's owner";
 /// How often a checkpoint may be superseded between the root and itself before that is an error.
 const BEGINS_MAX: usize = 8;
 /// How often tables are asked how far they have come, at least.
@@ -303,9 +305,7 @@ impl Follower {
             && let Some(load) = stuck.pop()
         {
             if let Some(topic) = self.replay.state.topics.get(&load.def.id) {
-                let reason =
-                    "its table does not take its events, and they take more room than there is; ask the lane's owner";
-                close(core, topic, ErrorKind::Overloaded, reason);
+                close(core, topic, ErrorKind::Overloaded, NO_ROOM);
             }
             core.tails.let_go(&load.def.id);
             self.opening.shed(load.def.id);
@@ -334,8 +334,11 @@ impl Follower {
                 continue;
             }
             core.tails.begin_by(held.shape().def(), parked.from);
-            let Err(error) = fill_topic(core, *topic, parked, || core.tails.has_room()).await else { continue };
-            close(core, held, error.kind(), &error.to_string());
+            match fill_topic(core, *topic, parked, || core.tails.has_room()).await {
+                Ok(true) => continue,
+                Ok(false) => close(core, held, ErrorKind::Overloaded, NO_ROOM),
+                Err(error) => close(core, held, error.kind(), &error.to_string()),
+            }
             core.tails.let_go(topic);
             core.tails.begin_at(held.shape().def(), parked.to);
             self.opening.insert(*topic);

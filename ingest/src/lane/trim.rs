@@ -12,6 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use schemas::planted::{Bug, planted};
 use schemas::{Epoch, LaneId, Slot, TopicId, Watermark};
+use tokio::time::Instant;
 
 use super::floor::{Indexed, Reach, passable};
 use super::parked::{Parked, ToPark, parked_path};
@@ -47,6 +48,8 @@ pub(crate) struct Trim {
 /// What a trim has done.
 #[derive(Debug)]
 pub(crate) struct Trimmed {
+    /// How many bytes the checkpoint has.
+    pub(crate) checkpoint_bytes: usize,
     /// Segments of the index that the floor passed.
     pub(crate) passed: usize,
     /// Topics that were parked.
@@ -70,7 +73,10 @@ impl Trim {
         self.register.refresh().await?;
         let lane = self.register.root().lane;
         let parked = self.park(lane).await;
-        let checkpoint = checkpoint::write(&self.store, &self.env, lane, self.at, &self.state).await?;
+        let begun = Instant::now();
+        let written = checkpoint::write(&self.store, &self.env, lane, self.at, &self.state).await?;
+        let (checkpoint, checkpoint_bytes) = written;
+        metrics::histogram!("firn_checkpoint_seconds").record(begun.elapsed().as_secs_f64());
         let (passed, holders) = self.passed().await;
         let floor = self.index.get(passed).map_or(self.at, |first_needed| first_needed.at);
         let named: BTreeSet<String> = self.parked_objects().collect();
@@ -92,7 +98,7 @@ impl Trim {
         garbage.extend(self.parked_before.difference(&named).map(|name| parked_path(lane, name)));
         tracing::debug!(%lane, %floor, at = %self.at, passed, parked = parked.len(), "checkpoint written");
         remove(&self.store, garbage).await;
-        Ok(Trimmed { passed, parked, named, holders })
+        Ok(Trimmed { checkpoint_bytes, passed, parked, named, holders })
     }
 
     /// Copies the rows of stopped topics out of the log, and notes it in the state that is about to be written. One that cannot be copied now waits for the

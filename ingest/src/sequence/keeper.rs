@@ -2,7 +2,7 @@
 //!
 //! After the store was away an owner takes its own log over, as any new owner would. One that was fenced, or gave the lane away, stands by.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,9 @@ pub(crate) async fn open(core: &Arc<Core>, claim: Claim) -> Result<Kept> {
     ailing.extend(fill_with_parked(core, &mut state, &ailing).await?);
     ailing.extend(fill_tails(core, &state, replay.rows));
     core.tails.forget_stops();
+    for (id, topic) in &state.topics {
+        show_or_close(core, topic, ailing.iter().find(|(ailing, _)| ailing == id).map(|(_, reason)| reason));
+    }
     for (topic, reason) in ailing {
         tracing::error!(%topic, error = %reason, "the topic takes no appends: its table needs an operator");
         core.tails.stop_topic(&topic, reason);
@@ -286,10 +289,14 @@ async fn finish_drops(core: &Core, state: &mut LaneState) {
 async fn open_tables(core: &Core, state: &mut LaneState, rows: &[PlacedRows]) -> Result<Vec<(TopicId, IngestError)>> {
     let opening: Vec<_> = state.topics.iter_mut().map(|(id, topic)| open_table(core, *id, topic)).collect();
     let opened: Vec<_> = stream::iter(opening).buffer_unordered(TABLES_AT_ONCE).try_collect().await?;
+    let mut oldest_in_log = HashMap::new();
+    for placed in rows {
+        oldest_in_log.entry(placed.topic).or_insert(placed.first_seq);
+    }
     let mut ailing = Vec::new();
     for (id, table) in opened {
         let topic = &state.topics[&id];
-        let in_log = rows.iter().find(|placed| placed.topic == id).map_or(topic.next_seq, |placed| placed.first_seq);
+        let in_log = oldest_in_log.get(&id).copied().unwrap_or(topic.next_seq);
         let oldest = state.parked.get(&id).map_or(in_log, |parked| parked.from.min(in_log));
         let start = match table {
             Ok(Watermark(start)) if start >= oldest => start,
@@ -304,21 +311,24 @@ async fn open_tables(core: &Core, state: &mut LaneState, rows: &[PlacedRows]) ->
         };
         core.tails.begin_by(topic.shape().def(), start);
         core.tails.trim(&id, Watermark(start));
-        if let Some((_, reason)) = ailing.last().filter(|(ailing, _)| *ailing == id) {
-            close_unless_whole(core, topic, reason).await;
-        }
     }
     Ok(ailing)
 }
 
-/// Readers are told what ails a topic, unless its table reaches up to what is held of the log.
-async fn close_unless_whole(core: &Core, topic: &TopicState, reason: &IngestError) {
+/// Readers see a topic of which nothing is missing between its table and the end of its log, and are told why they do not see another.
+fn show_or_close(core: &Core, topic: &TopicState, ails: Option<&IngestError>) {
     let (tables, def) = (&core.parts.tables, topic.shape().def());
-    let begins = core.tails.as_tail().snapshot(&def.id).map(|held| held.start);
-    let is_whole =
-        tables.current(def).await.is_ok_and(|table| begins.is_some_and(|begins| begins <= table.watermark().0));
-    if !is_whole {
-        tables.close(&def.id, reason.kind(), format!("topic {} cannot be read: {reason}", def.name));
+    let held = core.tails.as_tail().snapshot(&def.id);
+    let is_whole = held.zip(tables.watermark(&def.id)).is_some_and(|(held, Watermark(watermark))| {
+        held.start <= watermark && held.end.max(watermark) >= topic.next_seq
+    });
+    match ails {
+        _ if is_whole => tables.show(&def.id),
+        Some(reason) => tables.close(&def.id, reason.kind(), format!("topic {} cannot be read: {reason}", def.name)),
+        None => {
+            let message = format!("topic {} cannot be read: this server does not hold what its table lacks", def.name);
+            tables.close(&def.id, ErrorKind::Internal, message);
+        }
     }
 }
 
@@ -380,27 +390,52 @@ async fn fill_with_parked(
     state.parked.retain(|id, parked| topics.get(id).is_some_and(|topic| ails(id) || topic.watermark.0 < parked.to));
     let mut reasons = Vec::new();
     for (id, parked) in &state.parked {
-        let reason = match fill_topic(core, *id, parked, || true).await {
-            Ok(()) if ails(id) => continue,
-            Ok(()) => IngestError::new(ErrorKind::Conflict, parked.reason.clone()),
-            Err(error) if error.kind().is_retryable() => return Err(error),
-            Err(error) => {
-                core.parts.tables.close(id, error.kind(), format!("topic {id} cannot be read: {error}"));
-                error
+        let has_room = || core.tails.has_parked_room(id, core.parts.settings.parked_bytes_max);
+        let reason = match fill_topic(core, *id, parked, has_room).await {
+            Ok(is_whole) => {
+                if !is_whole {
+                    core.tails.let_go(id);
+                    core.tails.begin_at(topics[id].shape().def(), parked.to);
+                }
+                match is_whole {
+                    _ if ails(id) => continue,
+                    true => IngestError::new(ErrorKind::Conflict, parked.reason.clone()),
+                    false => too_large(&parked.reason),
+                }
             }
+            Err(error) if error.kind().is_retryable() => return Err(error),
+            Err(error) => error,
         };
         reasons.push((*id, reason));
     }
     Ok(reasons)
 }
 
-/// Makes a topic's parked rows visible that are not yet, an object at a time. Errors: `Overloaded` once there is no room for more; those of reading one.
+/// The rows of a topic that was parked just now stay readable if there is room for them in memory: nothing but that needs them there.
+pub(super) fn keep_parked(core: &Core, topic: &TopicId, parked: &Parked) {
+    core.tails.set_parked(topic);
+    if !core.tails.has_parked_room(topic, core.parts.settings.parked_bytes_max) {
+        let reason = too_large(&parked.reason);
+        core.parts.tables.close(topic, reason.kind(), format!("topic {topic} cannot be read: {reason}"));
+        core.tails.let_go(topic);
+    }
+}
+
+/// Why a parked topic can be read only once it has been resumed.
+fn too_large(reason: &str) -> IngestError {
+    let message = format!(
+        "its events that are in no table are parked, and take more memory than there is for such (ingest.parked_bytes_max): resume it first ({reason})"
+    );
+    IngestError::new(ErrorKind::Conflict, message)
+}
+
+/// Makes a topic's parked rows visible that are not yet, an object at a time. False once there is no room for more. Errors: those of reading one.
 pub(crate) async fn fill_topic(
     core: &Core,
     topic: TopicId,
     parked: &Parked,
     has_room: impl Fn() -> bool,
-) -> Result<()> {
+) -> Result<bool> {
     let tail = core.tails.as_tail();
     for object in &parked.objects {
         let end = tail.snapshot(&topic).map_or(object.to, |held| held.end);
@@ -408,8 +443,7 @@ pub(crate) async fn fill_topic(
             continue;
         }
         if !has_room() {
-            let message = "its parked events take more room than there is for them here";
-            return Err(IngestError::new(ErrorKind::Overloaded, message));
+            return Ok(false);
         }
         for batch in parked::read(&core.parts.store, core.lane, topic, object).await? {
             let seqs = batch.column(column::SEQ).as_primitive::<Int64Type>();
@@ -417,7 +451,7 @@ pub(crate) async fn fill_topic(
             core.tails.push(&topic, batch.slice(known, batch.num_rows() - known), None);
         }
     }
-    Ok(())
+    Ok(has_room())
 }
 
 /// Makes decided rows visible that are not yet: all that are not in a table, or, if the lane is taken back, those that were in flight. Returns the topics of
@@ -435,7 +469,6 @@ fn fill_tails(core: &Core, state: &LaneState, rows: Vec<PlacedRows>) -> Vec<(Top
         if first_seq > end {
             if ailing.iter().all(|(known, _)| *known != topic) {
                 let message = format!("topic {topic}: expected the log to go on at seq {end}, found {first_seq}");
-                core.parts.tables.close(&topic, ErrorKind::Corrupt, message.clone());
                 ailing.push((topic, IngestError::new(ErrorKind::Corrupt, message)));
             }
             continue;

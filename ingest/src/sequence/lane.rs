@@ -5,6 +5,7 @@
 
 pub(crate) mod leaving;
 mod taking;
+mod written;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::pending;
@@ -21,8 +22,10 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::leaving::Leaving;
+use self::written::Written;
 use super::group::{Entry, Group, Waiter};
 use super::halted::Halted;
+use super::keeper::keep_parked;
 use super::put::{Landing, put};
 use super::verdict::Verdicts;
 use super::{Answer, Command, Core, Then};
@@ -35,8 +38,6 @@ use crate::lane::trim::{Trim, Trimmed};
 use crate::lane::{Position, segment_path};
 use crate::wal::{Place, TopicEnd, segment};
 
-/// Segments since the last checkpoint at which a new one is due even if they are small: reading one back costs a request.
-const CHECKPOINT_SEGMENTS: usize = 4096;
 /// How long a checkpoint that failed waits before the next attempt.
 const TRIM_PAUSE: Duration = Duration::from_secs(1);
 /// How often an owner looks whether it still is one. Nothing rests on it: it lets an idle server say sooner that it was fenced.
@@ -72,6 +73,8 @@ pub(super) struct Lane {
     /// Decided segments from the floor on.
     index: Vec<Indexed>,
     since_checkpoint: Written,
+    /// Size of the last checkpoint; 0 if this owner has written none yet.
+    checkpoint_bytes: usize,
     group: Group,
     in_flight: VecDeque<InFlight>,
     /// The puts of what is in flight, in the same order. Driven by this very task: a hand-over less between a put's end and its answer.
@@ -90,13 +93,6 @@ pub(super) struct Lane {
     /// Ends when the root shows another epoch.
     watch: JoinHandle<IngestError>,
     closing: Option<Closing>,
-}
-
-/// How much went into the log.
-#[derive(Clone, Copy, Debug, Default)]
-struct Written {
-    bytes: usize,
-    segments: usize,
 }
 
 /// A segment that may have landed.
@@ -137,6 +133,7 @@ impl Lane {
             decided_at: at,
             index,
             since_checkpoint,
+            checkpoint_bytes: 0,
             group: Group::default(),
             in_flight: VecDeque::new(),
             puts: FuturesOrdered::new(),
@@ -257,6 +254,8 @@ impl Lane {
                 }
                 self.answer_in_order(answer);
             }
+            // Who asks may have gone.
+            Command::Parked { topic, answer } => drop(answer.send(Ok(self.decided.parked.get(&topic).cloned()))),
             Command::Settle { answer } => self.answer_in_order(answer),
             Command::Close { answer, then } => {
                 self.closing = Some(Closing { answer: Some(answer), then, has_trimmed: false });
@@ -383,12 +382,12 @@ impl Lane {
         if self.trim.is_some() {
             return;
         }
-        let Written { bytes, segments } = self.since_checkpoint;
+        let segments = self.since_checkpoint.segments;
         let is_last = self.is_drained() && self.closing.as_ref().is_some_and(|closing| !closing.has_trimmed);
-        let is_due = (bytes as u64 >= self.core.parts.settings.checkpoint_bytes
-            || segments >= CHECKPOINT_SEGMENTS
-            || self.has_parkable())
-            && Instant::now() >= self.trim_not_before;
+        let is_due =
+            (self.since_checkpoint.is_enough(self.core.parts.settings.checkpoint_bytes, self.checkpoint_bytes)
+                || self.has_parkable())
+                && Instant::now() >= self.trim_not_before;
         if !(is_last || is_due) {
             return;
         }
@@ -441,12 +440,13 @@ impl Lane {
     }
 
     /// The floor has moved as far as it could. Topics that hold it are flushed before others, and, near the bound, stopped: their rows are parked next.
-    fn take_trimmed(&mut self, Trimmed { passed, parked, named, holders }: Trimmed) {
+    fn take_trimmed(&mut self, Trimmed { checkpoint_bytes, passed, parked, named, holders }: Trimmed) {
+        self.checkpoint_bytes = checkpoint_bytes;
         self.index.drain(..passed);
         self.parked = named;
         for (topic, parked) in parked.into_iter().filter(|(topic, _)| self.decided.topics.contains_key(topic)) {
             self.halted.parked(&topic);
-            self.core.tails.set_parked(&topic);
+            keep_parked(&self.core, &topic, &parked);
             self.decided.parked.insert(topic, parked);
         }
         if self.has_parkable() {

@@ -35,6 +35,7 @@ use crate::error::{IngestError, Result};
 use crate::flush::{CommitPace, Flusher};
 use crate::lane::board::Board;
 use crate::lane::heartbeat::Node;
+use crate::lane::parked::Parked;
 use crate::lane::state::LaneState;
 use crate::rows::Shape;
 use crate::sequence::admit::Basis;
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     Fence { topic: TopicId, key_prefix: Option<String>, set: Option<u64>, answer: Answer<Option<u64>> },
     /// A topic that had stopped is taken up again: its tail says so already, and its table ends before `watermark`.
     Resume { topic: TopicId, watermark: Watermark, answer: Answer<()> },
+    /// Say what of a topic lies in parked objects.
+    Parked { topic: TopicId, answer: Answer<Option<Parked>> },
     /// Answer once everything taken before this is decided.
     Settle { answer: Answer<()> },
     /// Take nothing more, decide what was taken, write a checkpoint, say in the root that the lane is closed.
@@ -169,6 +172,7 @@ impl Command {
             | Self::TakeOver { answer } => {
                 drop(answer.send(Err(reason.clone())));
             }
+            Self::Parked { answer, .. } => drop(answer.send(Err(reason.clone()))),
             Self::Producer { answer, .. } => drop(answer.send(Err(reason.clone()))),
             Self::Fence { answer, .. } => drop(answer.send(Err(reason.clone()))),
             Self::Followed { .. } => {}

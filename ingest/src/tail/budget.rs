@@ -1,6 +1,7 @@
 //! How many bytes all tails together may hold, and who waits for room.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,6 +23,8 @@ pub(super) struct Budget {
     free: Semaphore,
     total_units: usize,
     debt_units: Mutex<usize>,
+    /// Bytes of parked topics: they take none of the room above.
+    parked: AtomicUsize,
 }
 
 /// Room for one append. It becomes occupancy when the append reaches its tail; dropped before, the room is free again.
@@ -35,7 +38,12 @@ impl Budget {
     pub(super) fn new(bytes: u64) -> Arc<Self> {
         let total_units = usize::try_from(bytes).unwrap_or(usize::MAX).div_ceil(UNIT_BYTES);
         let total_units = total_units.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        Arc::new(Self { free: Semaphore::new(total_units), total_units, debt_units: Mutex::new(0) })
+        Arc::new(Self {
+            free: Semaphore::new(total_units),
+            total_units,
+            debt_units: Mutex::new(0),
+            parked: AtomicUsize::new(0),
+        })
     }
 
     /// Waits for room, fairly. An append that is larger than the whole budget waits for all of it. Cancel-safe.
@@ -73,6 +81,16 @@ impl Budget {
         } else {
             self.release(had - has);
         }
+    }
+
+    /// What a parked topic occupies has gone from `before` to `after` bytes.
+    pub(super) fn settle_parked(&self, before: usize, after: usize) {
+        self.parked.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Bytes that parked topics occupy.
+    pub(super) fn parked_bytes(&self) -> u64 {
+        self.parked.load(Ordering::Relaxed) as u64
     }
 
     fn force(&self, units: usize) {

@@ -170,16 +170,17 @@ impl Tails {
 
     fn change_held(&self, topic: &Mutex<TopicTail>, permit: Option<Permit>, change: impl FnOnce(&mut TopicTail)) {
         let mut topic = topic.lock();
-        let before = topic.charged_bytes();
+        let (before, parked) = (topic.charged_bytes(), topic.parked_bytes());
         change(&mut topic);
         self.shared.budget.settle(permit, before, topic.charged_bytes());
+        self.shared.budget.settle_parked(parked, topic.parked_bytes());
     }
 
     /// Forgets a topic; its watchers see the end.
     pub(crate) fn drop_topic(&self, topic: &TopicId) {
         let dropped = self.shared.topics.write().remove(topic);
         if let Some(topic) = dropped {
-            self.change_held(&topic, None, |topic| topic.exempt = true);
+            self.change_held(&topic, None, |topic| (topic.exempt, topic.parked) = (true, false));
         }
     }
 
@@ -227,9 +228,16 @@ impl Tails {
 
     /// A stopped topic's rows have been copied out of the log.
     pub(crate) fn set_parked(&self, topic: &TopicId) {
-        if let Some(topic) = self.topic(topic) {
-            topic.lock().parked = true;
-        }
+        self.change(topic, None, |topic| topic.parked = true);
+    }
+
+    /// False if parked topics, this one among them, hold more than `bytes_max`.
+    pub(crate) fn has_parked_room(&self, topic: &TopicId, bytes_max: u64) -> bool {
+        let unparked = self.topic(topic).map_or(0, |topic| {
+            let topic = topic.lock();
+            topic.chunks.bytes() - topic.parked_bytes()
+        });
+        self.shared.budget.parked_bytes() + unparked as u64 <= bytes_max
     }
 
     /// How a topic stands.
@@ -301,6 +309,10 @@ impl Tails {
 impl TopicTail {
     fn charged_bytes(&self) -> usize {
         if self.exempt { 0 } else { self.chunks.bytes() }
+    }
+
+    fn parked_bytes(&self) -> usize {
+        if self.parked { self.chunks.bytes() } else { 0 }
     }
 
     fn load(&self) -> TopicLoad {

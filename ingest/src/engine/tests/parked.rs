@@ -96,6 +96,45 @@ async fn a_stopped_topic_leaves_the_log_survives_a_crash_and_is_taken_up_again()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_parked_topic_that_there_is_no_memory_for_is_taken_up_again_object_by_object() {
+    let site = Site::new();
+    let settings = Settings { checkpoint_bytes: 1, parked_bytes_max: 0, ..unflushed() };
+    let engine = site.open(settings.clone()).await.unwrap();
+    let def = engine.create_topic(&tenant(), spec()).await.unwrap();
+    engine.create_topic(&tenant(), healthy()).await.unwrap();
+    append(&engine, 1..3).await.unwrap();
+    engine.flush(&tenant(), None).await.unwrap();
+    for _ in 0..4 {
+        append(&engine, 1..10_001).await.unwrap();
+    }
+    let table = replace_table(&site);
+    engine.flush(&tenant(), Some(&name("orders"))).await.unwrap_err();
+    let held = |engine: &Engine| engine.host.lane(LANE).unwrap().core.tails.load(&def.id).unwrap().bytes;
+    go_on_until(&engine, || status(&engine).standing == Standing::Parked && held(&engine) == 0).await;
+    assert!(files(&site.folder.path().join("lanes/0/p")).len() > 1);
+    let error = view(&engine, "orders").await.unwrap_err();
+    assert!(error.to_string().contains("resume it first"), "{error}");
+    assert!(engine.resume_topic(&tenant(), &name("orders")).await.is_err(), "its table is still another's");
+    view(&engine, "orders").await.unwrap_err();
+    drop(engine);
+
+    set_table(&site, &table);
+    let engine = site.open(settings).await.unwrap();
+    assert_eq!((status(&engine).standing, held(&engine)), (Standing::Parked, 0));
+    let error = view(&engine, "orders").await.unwrap_err();
+    assert!(error.to_string().contains("resume it first"), "{error}");
+    assert_eq!(status(&engine).unreadable, Some(error.to_string()));
+    assert!(engine.resume_topic(&tenant(), &name("orders")).await.unwrap());
+    assert_eq!(status(&engine), TopicStatus::default());
+    let whole = view(&engine, "orders").await.unwrap();
+    assert_eq!((whole.watermark().0, whole.end()), (Seq(40_003), Seq(40_003)));
+    let files = whole.table().files().await.unwrap();
+    assert!(files.files().len() > 2, "one commit for each object");
+    assert_eq!(files.files().iter().map(|file| file.rows).sum::<u64>(), 40_002, "each event once");
+    assert_eq!(append(&engine, 6..7).await.unwrap().first_seq, Some(Seq(40_003)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_holds_the_floor_near_the_bound_is_parked_whatever_the_cause() {
     let site = Site::new();
     let settings = Settings { checkpoint_bytes: 1, log_bytes_max: 32 << 10, ..unflushed() };

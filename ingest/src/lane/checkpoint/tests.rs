@@ -138,7 +138,7 @@ async fn an_altered_checkpoint_is_found_by_its_hash() {
     let folder = tempfile::tempdir().unwrap();
     let env = Env::system();
     let store = Store::open(&StoreConfig::at(folder.path().to_str().unwrap()), env.clone()).await.unwrap();
-    let mut named = write(&store, &env, LaneId(0), AT, &state()).await.unwrap();
+    let (mut named, _) = write(&store, &env, LaneId(0), AT, &state()).await.unwrap();
     assert!(read(&store, LaneId(0), &named).await.unwrap().is_some());
     named.hash = blake3::hash(b"what was written").to_hex().to_string();
     assert_eq!(read(&store, LaneId(0), &named).await.unwrap_err().kind(), ErrorKind::Corrupt);
