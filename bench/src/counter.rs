@@ -28,11 +28,12 @@ const CLIENTS: usize = 64;
 /// Increments by each.
 const EACH: i64 = 50;
 const KEY: &str = "counter";
-/// Keys in the table, and flushes that brought them there.
-const COLD_KEYS: i64 = 1_000_000;
+/// Flushes that bring the cold keys to the table.
 const FLUSHES: i64 = 4;
 /// Rows of a batch with a condition each.
 const BATCH_ROWS: usize = 8_192;
+/// Keys of each kind that are asked for alone.
+const ONE_BY_ONE: usize = 2_000;
 
 fn spec(topic: &str) -> Value {
     let fields = json!([{"name": "id", "type": "string"}, {"name": "value", "type": "long"}]);
@@ -135,56 +136,68 @@ async fn increment(server: &Process, topic: &str, each: i64) -> Result<u64> {
     Ok(tries)
 }
 
-/// A condition on each of a million keys that lie in the table alone, in random order, and on as many between them that are nowhere.
-pub(crate) async fn cold(report: &mut Report) -> Result<()> {
+/// A condition on each of so many keys that lie in the table alone, in random order, and on as many between them that are nowhere.
+pub(crate) async fn cold(report: &mut Report, cold_keys: i64) -> Result<()> {
+    ensure!(cold_keys > ONE_BY_ONE as i64, "expected more than {ONE_BY_ONE} cold keys");
+    let cold = Cold(cold_keys);
     let folder = tempfile::tempdir()?;
     let server = Process::firn(&folder.path().join("store"), &json!({})).await?;
     server.action("create-topic", spec("cold")).await?;
     for flush in 0..FLUSHES {
-        let keys: Vec<i64> = (flush * COLD_KEYS / FLUSHES..(flush + 1) * COLD_KEYS / FLUSHES).collect();
-        append(&server, &keys, None).await?;
+        let keys: Vec<i64> = (flush * cold_keys / FLUSHES..(flush + 1) * cold_keys / FLUSHES).collect();
+        cold.append(&server, &keys, false, BATCH_ROWS).await?;
         server.action("flush", json!({"topic": "cold"})).await?;
     }
-    let mut there: Vec<i64> = (0..COLD_KEYS).collect();
+    let mut there: Vec<i64> = (0..cold_keys).collect();
     there.shuffle(&mut StdRng::seed_from_u64(42));
-    let new: Vec<i64> = (COLD_KEYS..2 * COLD_KEYS).collect();
+    let new: Vec<i64> = (cold_keys..2 * cold_keys).collect();
     for (what, keys) in [("in the table", there), ("nowhere", new)] {
-        let before =
-            (server.counter("firn_read_files_opened_total").await?, server.counter("firn_read_pages_total").await?);
-        let begun = Instant::now();
-        append(&server, &keys, Some(COLD_KEYS)).await?;
-        let seconds = begun.elapsed().as_secs_f64();
-        let files = server.counter("firn_read_files_opened_total").await? - before.0;
-        let pages = server.counter("firn_read_pages_total").await? - before.1;
-        let keys = keys.len() as f64;
-        let figure =
-            format!("{}, {:.4} files, {:.3} pages a key", rate(COLD_KEYS as u64, seconds), files / keys, pages / keys);
-        report.note(&format!("conditions on 1 M keys {what}"), figure);
+        let (one_by_one, rest) = keys.split_at(ONE_BY_ONE);
+        for (keys, batch_rows) in [(one_by_one, 1), (rest, BATCH_ROWS)] {
+            let figure = cold.looked_up(&server, keys, batch_rows).await?;
+            report.note(&format!("conditions on {} keys {what}, {batch_rows} a batch", keys.len()), figure);
+        }
     }
     Ok(())
 }
 
-/// The key after each that was loaded is one that was not: no bound tells them apart.
-fn text(key: &i64) -> String {
-    if *key < COLD_KEYS { format!("k-{key:09}") } else { format!("k-{:09}+", key - COLD_KEYS) }
-}
+/// So many keys lie in the table: those below this number. The key after each of them is one that does not: no bound tells them apart.
+struct Cold(i64);
 
-/// Events of these keys; on the condition that each is where the load put it, or nowhere, if `loaded` keys are there.
-async fn append(server: &Process, keys: &[i64], loaded: Option<i64>) -> Result<()> {
-    let batches: Vec<RecordBatch> = keys
-        .chunks(BATCH_ROWS)
-        .map(|keys| {
-            let events = rows(keys.iter().map(text), keys.to_vec());
-            let Some(loaded) = loaded else { return Ok(events) };
-            let expected = keys.iter().map(|key| if *key < loaded { key + 1 } else { 0 });
+impl Cold {
+    fn text(&self, key: &i64) -> String {
+        if *key < self.0 { format!("k-{key:09}") } else { format!("k-{:09}+", key - self.0) }
+    }
+
+    /// How fast appends on conditions on these keys are, and what was read of files for each key.
+    async fn looked_up(&self, server: &Process, keys: &[i64], batch_rows: usize) -> Result<String> {
+        let read = async || -> Result<(f64, f64)> {
+            Ok((server.counter("firn_read_files_opened_total").await?, server.counter("firn_read_pages_total").await?))
+        };
+        let (before, begun) = (read().await?, Instant::now());
+        self.append(server, keys, true, batch_rows).await?;
+        let (seconds, after, count) = (begun.elapsed().as_secs_f64(), read().await?, keys.len() as f64);
+        let (files, pages) = ((after.0 - before.0) / count, (after.1 - before.1) / count);
+        Ok(format!("{}, {files:.4} files, {pages:.3} pages a key", rate(keys.len() as u64, seconds)))
+    }
+
+    /// Events of these keys; if `has_conditions`, each on the condition that its key is where the load put it, or nowhere.
+    async fn append(&self, server: &Process, keys: &[i64], has_conditions: bool, batch_rows: usize) -> Result<()> {
+        let batch = |keys: &[i64]| {
+            let events = rows(keys.iter().map(|key| self.text(key)), keys.to_vec());
+            if !has_conditions {
+                return Ok(events);
+            }
+            let expected = keys.iter().map(|key| if *key < self.0 { key + 1 } else { 0 });
             let expected: ArrayRef = Arc::new(Int64Array::from_iter_values(expected));
             let schema = events.schema();
             let names = schema.fields().iter().map(|field| field.name().as_str()).chain(["_expected_last_seq"]);
             RecordBatch::try_from_iter(names.zip(events.columns().iter().cloned().chain([expected])))
-        })
-        .collect::<Result<_, _>>()?;
-    let answers = server.append_to("cold", futures::stream::iter(batches)).await?;
-    let answers: Vec<_> = answers.try_collect().await.map_err(|error: FlightError| anyhow::anyhow!("{error}"))?;
-    ensure!(answers.len() == keys.len().div_ceil(BATCH_ROWS), "expected an answer a batch");
-    Ok(())
+        };
+        let batches: Vec<RecordBatch> = keys.chunks(batch_rows).map(batch).collect::<Result<_, _>>()?;
+        let answers = server.append_to("cold", futures::stream::iter(batches)).await?;
+        let answers: Vec<_> = answers.try_collect().await.map_err(|error: FlightError| anyhow::anyhow!("{error}"))?;
+        ensure!(answers.len() == keys.len().div_ceil(batch_rows), "expected an answer a batch");
+        Ok(())
+    }
 }

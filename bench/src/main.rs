@@ -31,9 +31,21 @@ struct Args {
     /// Millions of events of the look-up table; the stated target is for 10.
     #[arg(long, default_value_t = 10)]
     lookup_millions: u64,
+    /// Keys in the table in `cold`.
+    #[arg(long, default_value_t = 1_000_000)]
+    cold_keys: i64,
     /// How many topics share the load in `requests`.
     #[arg(long, value_delimiter = ',', default_value = "1,100,10000")]
     request_topics: Vec<usize>,
+    /// Batches offered a second in `requests`.
+    #[arg(long, default_value_t = 100)]
+    request_batches_per_s: u64,
+    /// Seconds for which each number of topics is loaded in `requests`.
+    #[arg(long, default_value_t = 20)]
+    request_load_s: u64,
+    /// Where the stores of `requests` are made: a URL such as s3://bucket/prefix, with the usual AWS_* variables; temporary folders if absent.
+    #[arg(long)]
+    request_store: Option<String>,
     /// Only these groups, separated by commas.
     #[arg(
         long,
@@ -102,15 +114,18 @@ async fn measure(args: &Args) -> Result<()> {
         lookup::by_key(&mut report, args.lookup_millions).await?;
     }
     if wanted("requests") {
-        requests::by_topics(&mut report, &args.request_topics).await?;
-        requests::of_refusals(&mut report).await?;
-        requests::of_reads(&mut report).await?;
+        let place = requests::Place::new(args.request_store.as_deref())?;
+        let lasts = std::time::Duration::from_secs(args.request_load_s);
+        let load = requests::Load { batches_per_second: args.request_batches_per_s, lasts };
+        requests::by_topics(&mut report, &place, &args.request_topics, &load).await?;
+        requests::of_refusals(&mut report, &place).await?;
+        requests::of_reads(&mut report, &place).await?;
     }
     if wanted("counter") {
         counter::counter(&mut report).await?;
     }
     if wanted("cold") {
-        counter::cold(&mut report).await?;
+        counter::cold(&mut report, args.cold_keys).await?;
     }
     report.print();
     Ok(())

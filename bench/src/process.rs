@@ -49,8 +49,12 @@ pub(crate) async fn serve_firn(data: String, ingest: &str) -> Result<()> {
 impl Process {
     /// A Firn server over `data`, with these settings of the write path.
     pub(crate) async fn firn(data: &Path, ingest: &Value) -> Result<Self> {
-        let data = data.to_str().context("a folder with a plain name")?;
-        Self::start(&["firn", data, &ingest.to_string()]).await
+        Self::firn_at(data.to_str().context("a folder with a plain name")?, ingest).await
+    }
+
+    /// A Firn server over the store at this URL; S3 by the usual `AWS_*` variables.
+    pub(crate) async fn firn_at(url: &str, ingest: &Value) -> Result<Self> {
+        Self::start(&["firn", url, &ingest.to_string()]).await
     }
 
     /// A Flight server that keeps nothing.

@@ -1,6 +1,7 @@
 //! What the store is asked, since on an object store requests are what costs: under the same load spread over few and many topics, and for a refusal.
 //!
-//! The store is a local folder with the linger of an object store, so the requests are those that S3 would bill, but for its client's own retries.
+//! The store is a local folder with the linger of an object store, so the requests are those that S3 would bill, but for its client's own retries; or, if one is named,
+//! an object store.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::time::interval;
 
 use crate::events::{Events, topic};
@@ -19,9 +21,6 @@ use crate::report::{Durations, Report};
 
 const KEYS: u64 = 100_000;
 const BATCH_ROWS: usize = 200;
-/// Batches offered a second, whatever the number of topics.
-const BATCHES_PER_SECOND: u64 = 100;
-const LOAD: Duration = Duration::from_secs(20);
 /// Appends under way at once.
 const AT_ONCE: usize = 64;
 /// Topics made at once.
@@ -56,6 +55,11 @@ struct Counted {
     table: f64,
     register: f64,
     commits: f64,
+    /// Seconds that the oldest events of each commit had waited for it, all together.
+    waited: f64,
+    /// Since the server's start.
+    checkpoints: f64,
+    checkpoint_seconds: f64,
 }
 
 impl Counted {
@@ -74,6 +78,9 @@ impl Counted {
             table: requests(&["about=\"table\""]),
             register: requests(&["about=\"register\""]),
             commits: sum("firn_flush_seconds_count", &[]),
+            waited: sum("firn_flush_age_seconds_sum", &[]),
+            checkpoints: sum("firn_checkpoint_seconds_count", &[]),
+            checkpoint_seconds: sum("firn_checkpoint_seconds_sum", &[]),
         })
     }
 
@@ -85,6 +92,36 @@ impl Counted {
             table: self.table - before.table,
             register: self.register - before.register,
             commits: self.commits - before.commits,
+            waited: self.waited - before.waited,
+            ..self
+        }
+    }
+}
+
+/// What is offered, whatever the number of topics.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub(crate) batches_per_second: u64,
+    pub(crate) lasts: Duration,
+}
+
+/// Where the stores are made.
+pub(crate) struct Place {
+    folder: TempDir,
+    url: Option<String>,
+}
+
+impl Place {
+    /// Under this URL, or in a folder of its own.
+    pub(crate) fn new(url: Option<&str>) -> Result<Self> {
+        Ok(Self { folder: tempfile::tempdir()?, url: url.map(str::to_owned) })
+    }
+
+    /// A server over a fresh store.
+    async fn serve(&self, name: &str) -> Result<Process> {
+        match &self.url {
+            Some(url) => Process::firn_at(&format!("{url}/{name}-{}", std::process::id()), &settings()).await,
+            None => Process::firn(&self.folder.path().join(name), &settings()).await,
         }
     }
 }
@@ -97,29 +134,37 @@ async fn append(server: &Process, topic: &str, batch: RecordBatch) -> Result<()>
 }
 
 /// The same load over each of these numbers of topics.
-pub(crate) async fn by_topics(report: &mut Report, numbers: &[usize]) -> Result<()> {
+pub(crate) async fn by_topics(report: &mut Report, place: &Place, numbers: &[usize], load: &Load) -> Result<()> {
     for &topics in numbers {
-        let folder = tempfile::tempdir()?;
-        let server = Process::firn(&folder.path().join("store"), &settings()).await?;
+        let server = place.serve(&format!("{topics}-topics")).await?;
+        let making = Instant::now();
         let made = stream::iter(0..topics).map(|number| server.action("create-topic", spec(&name(number))));
         made.buffer_unordered(MAKERS).try_for_each(|_| async { Ok(()) }).await?;
+        report.note(&format!("making {topics} topics"), format!("{:.1} s", making.elapsed().as_secs_f64()));
         let before = Counted::by(&server).await?;
         let began = Instant::now();
-        let mean = spread(&server, topics).await?;
+        let mean = spread(&server, topics, load).await?;
         let seconds = began.elapsed().as_secs_f64();
-        let counted = Counted::by(&server).await?.since(before);
-        report_load(report, topics, seconds, counted, mean);
+        let after = Counted::by(&server).await?;
+        report_load(report, topics, load.batches_per_second, seconds, after.since(before), mean);
+        let bytes = server.counter("firn_checkpoint_bytes").await?;
+        let each = 1e3 * after.checkpoint_seconds / after.checkpoints.max(1.0);
+        let figure = format!("{} of at most {:.2} MB, {each:.0} ms each", after.checkpoints, bytes / 1e6);
+        report.note(
+            &format!("  checkpoints for {:.1} MB of log, topics' records included", after.log_bytes / 1e6),
+            figure,
+        );
     }
     Ok(())
 }
 
 /// Offers batches at a steady rate, each to a topic drawn at random. Returns the mean time to an acknowledgement, milliseconds.
-async fn spread(server: &Process, topics: usize) -> Result<f64> {
+async fn spread(server: &Process, topics: usize, &Load { batches_per_second, lasts }: &Load) -> Result<f64> {
     let (mut events, mut random) = (Events::new(KEYS), StdRng::seed_from_u64(9));
-    let mut ticks = interval(Duration::from_micros(1_000_000 / BATCHES_PER_SECOND));
+    let mut ticks = interval(Duration::from_micros(1_000_000 / batches_per_second.max(1)));
     let began = Instant::now();
     let offered = stream::poll_fn(move |context| ticks.poll_tick(context).map(Some));
-    let offered = offered.take_while(move |_| std::future::ready(began.elapsed() < LOAD));
+    let offered = offered.take_while(move |_| std::future::ready(began.elapsed() < lasts));
     let appends = offered.map(move |_| {
         let (topic, batch) = (name(random.random_range(0..topics)), events.batch(BATCH_ROWS));
         async move {
@@ -131,22 +176,23 @@ async fn spread(server: &Process, topics: usize) -> Result<f64> {
     Ok(took.iter().sum::<f64>() / took.len() as f64)
 }
 
-fn report_load(report: &mut Report, topics: usize, seconds: f64, counted: Counted, mean: f64) {
+fn report_load(report: &mut Report, topics: usize, offered: u64, seconds: f64, counted: Counted, mean: f64) {
     let a_second = |requests: f64| format!("{:.1} a second", requests / seconds);
     let gigabytes = counted.log_bytes / 1e9;
-    report.note(&format!("log puts, {topics} topics, {BATCHES_PER_SECOND} batches/s"), a_second(counted.log_puts));
+    report.note(&format!("log puts, {topics} topics, {offered} batches/s"), a_second(counted.log_puts));
     report.note("  for a GB of log", format!("{:.0}", counted.log_puts / gigabytes));
     report.note("  lane registers and checkpoints read", a_second(counted.lane_gets));
     report.note("  table commits", a_second(counted.commits));
     let each = (counted.table + counted.register) / counted.commits.max(1.0);
     report.note("  requests about tables and registers for a commit", format!("{each:.1}"));
+    let waited = counted.waited / counted.commits.max(1.0);
+    report.note("  age of a topic's oldest event at its commit, mean", format!("{waited:.1} s"));
     report.note("  append of one batch, mean", format!("{mean:.2} ms"));
 }
 
 /// A conditional append that fails rests on a read of the lane's root, begun after deciding; what that costs beside one that succeeds.
-pub(crate) async fn of_refusals(report: &mut Report) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let server = Process::firn(&folder.path().join("store"), &settings()).await?;
+pub(crate) async fn of_refusals(report: &mut Report, place: &Place) -> Result<()> {
+    let server = place.serve("refusals").await?;
     server.action("create-topic", spec(&name(0))).await?;
     let mut events = Events::new(KEYS);
     append(&server, &name(0), events.batch(1)).await?;
@@ -176,9 +222,8 @@ pub(crate) async fn of_refusals(report: &mut Report) -> Result<()> {
 }
 
 /// A linearizable read begins with a read of the lane's root; what that costs beside one that does not.
-pub(crate) async fn of_reads(report: &mut Report) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let server = Process::firn(&folder.path().join("store"), &settings()).await?;
+pub(crate) async fn of_reads(report: &mut Report, place: &Place) -> Result<()> {
+    let server = place.serve("reads").await?;
     server.action("create-topic", spec(&name(0))).await?;
     append(&server, &name(0), Events::new(KEYS).batch(BATCH_ROWS)).await?;
     for (what, is_linearizable) in [("read of a key", false), ("linearizable read of a key", true)] {

@@ -218,6 +218,8 @@ async fn flush(parts: Arc<Parts>, topic: TopicId) -> Result<()> {
     // A tail that flush lags far behind goes in several commits: each is sorted in memory.
     let Some((def, cut)) = parts.tails.cut(&topic, parts.settings.flush_bytes.saturating_mul(2)) else { return Ok(()) };
     let begun = Instant::now();
+    let oldest = parts.tails.load(&topic).and_then(|load| load.oldest_micros);
+    let age_micros = oldest.map_or(0, |oldest| parts.env.now_micros().saturating_sub(oldest).max(0));
     let (lane, epoch) = (parts.lane, parts.epoch);
     let Cut { from, to, batches } = cut;
     let table = parts.tables.flush(&def, FlushRows { from, to, batches: &batches, lane, epoch }).await?;
@@ -229,6 +231,7 @@ async fn flush(parts: Arc<Parts>, topic: TopicId) -> Result<()> {
     // Trimming gives their room to others: they must be gone by then.
     drop(batches);
     parts.tails.trim(&topic, watermark);
+    metrics::histogram!("firn_flush_age_seconds").record(age_micros as f64 / 1e6);
     metrics::histogram!("firn_flush_seconds").record(begun.elapsed().as_secs_f64());
     metrics::counter!("firn_flushed_events_total").increment((to.0 - from.0) as u64);
     if parts.moved.send((topic, watermark)).await.is_err() {
