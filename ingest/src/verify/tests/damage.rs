@@ -95,7 +95,7 @@ async fn a_checkpoint_that_is_gone_or_from_the_future_is_found() {
     let at = Position { epoch: root.epoch, slot: schemas::Slot(50), ..root.floor };
     let mut log = LogAudit::begin(&store, LaneId(0)).await.unwrap();
     log.walk().await.unwrap();
-    let named = crate::lane::checkpoint::write(&store, &Env::system(), LaneId(0), at, log.state()).await.unwrap();
+    let named = crate::lane::checkpoint::write(&store, &Env::system(), LaneId(0), at, log.state()).await.unwrap().0;
     site.edit(ROOT, |root| root["checkpoint"] = serde_json::to_value(&named).unwrap()).await;
     let fault = site.fault().await;
     assert_eq!((fault.law, fault.object.as_str()), (laws::UNBROKEN, "lanes/0/w/2/2"), "{fault}");
@@ -109,7 +109,7 @@ async fn a_floor_that_passed_events_which_are_nowhere_else_is_found() {
     let store = site.store().await;
     let mut log = LogAudit::begin(&store, LaneId(0)).await.unwrap();
     log.walk().await.unwrap();
-    let named = crate::lane::checkpoint::write(&store, &Env::system(), LaneId(0), log.at, log.state()).await.unwrap();
+    let named = crate::lane::checkpoint::write(&store, &Env::system(), LaneId(0), log.at, log.state()).await.unwrap().0;
     site.edit(ROOT, |root| {
         root["floor"] = serde_json::to_value(log.at).unwrap();
         root["checkpoint"] = serde_json::to_value(&named).unwrap();
