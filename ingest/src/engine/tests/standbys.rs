@@ -142,7 +142,8 @@ async fn what_a_standby_had_no_room_for_is_read_from_the_log_when_it_becomes_the
     catches_up(&second).await;
     assert_eq!(end(&second, "healthy").await, Seq(9));
     let error = view(&second, "orders").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+    // Why it was let go, or, if its table was looked at since, what is wrong with that.
+    assert!(matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::Corrupt), "{error}");
 
     std::fs::write(&register, bytes).unwrap();
     second.take_over(None).await.unwrap();

@@ -26,8 +26,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long following waits for topics that are looked at for the first time: mostly all are open by then.
 const FIRST_LOOKS: Duration = Duration::from_secs(2);
 
-/// What a look at a table's register found.
-type Look = (TopicId, catalog::Result<Option<Found>>);
+/// What a look at a table's register found, and which look it was.
+type Look = (TopicId, u64, catalog::Result<Option<Found>>);
 
 /// The topics that are not open, and the looks at their tables that are under way.
 #[derive(Debug, Default)]
@@ -35,12 +35,16 @@ pub(super) struct Opening {
     topics: BTreeMap<TopicId, Waiting>,
     queue: VecDeque<TopicId>,
     looks: JoinSet<Look>,
+    /// The number of the last look.
+    last_look: u64,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     /// When it is looked at again; `None` while it is in the queue or looked at.
     due: Option<Instant>,
+    /// The look that is under way. What another one found is from before it was waited for.
+    look: Option<u64>,
     /// How often it was looked at.
     looks: u32,
     /// Readers are told that it is there, and why it cannot be read.
@@ -118,15 +122,23 @@ impl Opening {
         while self.looks.len() < LOOKS_MAX
             && let Some(topic) = self.queue.pop_front()
         {
-            let Some(state) = state.topics.get(&topic).filter(|_| self.topics.contains_key(&topic)) else { continue };
+            let Some(waiting) = self.topics.get_mut(&topic).filter(|waiting| waiting.look.is_none()) else { continue };
+            let Some(state) = state.topics.get(&topic) else { continue };
+            self.last_look += 1;
+            let number = self.last_look;
+            waiting.look = Some(number);
             let (tables, tenant) = (core.parts.tables.clone(), state.tenant.clone());
             let def = Arc::clone(state.shape().def());
-            self.looks.spawn(async move { (topic, tables.find(&tenant, &def).await) });
+            self.looks.spawn(async move { (topic, number, tables.find(&tenant, &def).await) });
         }
     }
 
-    fn looked(&mut self, core: &Core, state: &LaneState, (topic, found): Look) {
+    fn looked(&mut self, core: &Core, state: &LaneState, (topic, number, found): Look) {
         let (Some(waiting), Some(state)) = (self.topics.get_mut(&topic), state.topics.get(&topic)) else { return };
+        if waiting.look != Some(number) {
+            return;
+        }
+        waiting.look = None;
         waiting.looks += 1;
         let def = state.shape().def();
         let begins = core.tails.as_tail().snapshot(&topic).map_or(state.next_seq, |held| held.start);
