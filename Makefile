@@ -40,7 +40,7 @@ test-crash: ## kill -9 sixty times under load, on a local folder and on S3; prin
 
 .PHONY: simulate
 simulate: ## Nodes, clients and store in one thread: SEEDS=200 many seeds, then the planted bugs; SEED=17 one again, with its trace
-	PLANTED=$(if $(SEED),,1) cargo test --locked --workspace --test simulate --features simulation/planted
+	SEEDS=$(or $(SEEDS),200) OPERATIONS=$(or $(OPERATIONS),300) PLANTED=$(or $(PLANTED),1) cargo test --locked --workspace --test simulate
 
 .PHONY: model
 model: ## The protocol's model, explored further than the tests do (minutes); prints states, depths, and how each rule's absence shows

@@ -23,6 +23,8 @@ pub mod check;
 pub mod topic;
 
 pub mod planted;
+#[cfg(all(feature = "planted", not(debug_assertions)))]
+compile_error!("defects can be planted in debug builds alone: build without tests, or without `--release`");
 
 pub use error::{ErrorKind, SchemaError};
 pub use ids::{Epoch, LaneId, Seq, Shard, ShardSeqs, Slot, TenantId, TenantName, TopicId, TopicName, Watermark};

@@ -1,37 +1,25 @@
-//! What must hold of the store's contents, whatever happened: read from the objects alone, without the code that wrote them.
+//! What must hold of everything that was ever written, whatever happened: read from the objects alone, without the code that wrote them. What is there at
+//! the end [`crate::proof`] proves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::objects::Objects;
 use crate::world::World;
 
 /// Looks at everything, and says what must not be.
 pub(crate) fn look(world: &World) {
     let faults = {
         let store = world.store.lock();
-        let mut faults = Vec::new();
-        faults.extend(one_content(&store.objects.ever));
-        faults.extend(roots(&store.objects.roots));
-        let lanes: Vec<_> = store.objects.list("lanes/").map(|(path, ..)| path).collect();
-        let last: BTreeMap<_, _> =
-            store.objects.roots.iter().map(|(path, body)| (path.clone(), body.clone())).collect();
-        for root in last {
-            faults.extend(slots(&root, &lanes));
-        }
-        let read = |path: &str| store.objects.get(path).map(|object| object.body.clone());
-        for (path, ..) in store.objects.list("tenants/") {
-            if path.contains("/tables/") {
-                faults.extend(table(&path, &read));
-            }
-        }
-        faults
+        let Objects { ever, roots, removed, .. } = &store.objects;
+        [one_content(ever), grown(roots), seals(roots, removed)].concat()
     };
     faults.into_iter().for_each(|fault| world.violated(fault));
 }
 
 /// I1, and that no data file was ever overwritten.
-fn one_content(ever: &BTreeMap<String, std::collections::BTreeSet<String>>) -> Vec<String> {
+fn one_content(ever: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let is_once =
         |path: &str| path.starts_with("warehouse/") || path.starts_with("lanes/") && !path.ends_with("root.json");
     let several = ever.iter().filter(|(path, contents)| is_once(path) && contents.len() > 1);
@@ -39,7 +27,7 @@ fn one_content(ever: &BTreeMap<String, std::collections::BTreeSet<String>>) -> V
 }
 
 /// I6 and the half of I7 that the root alone shows.
-fn roots(roots: &[(String, bytes::Bytes)]) -> Vec<String> {
+fn grown(roots: &[(String, bytes::Bytes)]) -> Vec<String> {
     let mut faults = Vec::new();
     let mut last: BTreeMap<&str, Value> = BTreeMap::new();
     for (path, body) in roots {
@@ -72,72 +60,18 @@ fn roots(roots: &[(String, bytes::Bytes)]) -> Vec<String> {
     faults
 }
 
-/// I13: every slot of a closed epoch that is missing lies below the floor; SEALs are there for ever.
-fn slots((path, body): &(String, bytes::Bytes), lanes: &[String]) -> Vec<String> {
-    let Ok(register) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
-    let (root, lane) = (&register["content"], path.trim_end_matches("/root.json"));
-    let number = |value: &Value| value.as_u64().unwrap_or_default();
-    let floor = (number(&root["floor"]["epoch"]), number(&root["floor"]["slot"]));
-    let mut faults = Vec::new();
-    for closed in root["closed"].as_array().into_iter().flatten() {
-        let (epoch, seal) = (number(&closed["epoch"]), number(&closed["seal_slot"]));
-        for slot in 0..=seal {
-            let name = format!("{lane}/w/{epoch}/{slot}");
-            if ((epoch, slot) >= floor || slot == seal) && lanes.binary_search(&name).is_err() {
-                faults.push(format!("I13: {name} is missing; the floor is {floor:?}, the SEAL at {seal}"));
+/// I13: no SEAL that ended an epoch was ever removed; the slots that must be there besides are proven with everything else.
+fn seals(roots: &[(String, bytes::Bytes)], removed: &BTreeSet<String>) -> Vec<String> {
+    let mut gone = BTreeSet::new();
+    for (path, body) in roots {
+        let Ok(register) = serde_json::from_slice::<Value>(body) else { continue };
+        let lane = path.trim_end_matches("/root.json");
+        for closed in register["content"]["closed"].as_array().into_iter().flatten() {
+            let seal = format!("{lane}/w/{}/{}", closed["epoch"], closed["seal_slot"]);
+            if removed.contains(&seal) {
+                gone.insert(seal);
             }
         }
     }
-    faults
-}
-
-/// I8, I9 and that what the metadata names is there.
-fn table(path: &str, read: &impl Fn(&str) -> Option<bytes::Bytes>) -> Vec<String> {
-    let mut faults = Vec::new();
-    let json = |path: &str| read(path).and_then(|body| serde_json::from_slice::<Value>(&body).ok());
-    let Some(pointer) = json(path) else { return vec![format!("{path} is no register")] };
-    let Some(uri) = pointer["content"]["metadata"].as_str() else { return faults };
-    let prefix = format!("s3://{}/", crate::server::BUCKET);
-    let Some(metadata) = uri.strip_prefix(&prefix).and_then(&json) else {
-        return vec![format!("I10: {path} names {uri}, which is not there")];
-    };
-    let snapshots: BTreeMap<u64, &Value> = metadata["snapshots"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|snapshot| Some((snapshot["snapshot-id"].as_u64()?, snapshot)))
-        .collect();
-    let mut at = metadata["current-snapshot-id"].as_u64().and_then(|id| snapshots.get(&id));
-    if let Some(main) = at
-        && main["summary"]["firn.watermark"] != metadata["properties"]["firn.watermark"]
-    {
-        faults.push(format!(
-            "I9: {path}: property {} and summary {} differ",
-            metadata["properties"]["firn.watermark"], main["summary"]["firn.watermark"]
-        ));
-    }
-    while let Some(snapshot) = at {
-        let summary = &snapshot["summary"];
-        let seq = |name: &str| {
-            let text = summary[name].as_str().unwrap_or_default();
-            serde_json::from_str::<Value>(text).ok().and_then(|seqs| seqs["0"].as_i64()).unwrap_or_default()
-        };
-        let rows: i64 = summary["firn.rows"].as_str().and_then(|rows| rows.parse().ok()).unwrap_or_default();
-        if seq("firn.to") - seq("firn.from") != rows {
-            faults.push(format!("I8: {path}: a flush of {rows} rows from {} to {}", seq("firn.from"), seq("firn.to")));
-        }
-        let parent = snapshot["parent-snapshot-id"].as_u64().and_then(|id| snapshots.get(&id));
-        if let Some(parent) = parent {
-            let watermark = parent["summary"]["firn.watermark"].as_str().unwrap_or_default();
-            if watermark != summary["firn.from"].as_str().unwrap_or_default() {
-                faults.push(format!("I8: {path}: a flush from {} on a table up to {watermark}", summary["firn.from"]));
-            }
-        }
-        let list = snapshot["manifest-list"].as_str().unwrap_or_default();
-        if list.strip_prefix(&prefix).and_then(read).is_none() {
-            faults.push(format!("I10: {path} names {list}, which is not there"));
-        }
-        at = parent;
-    }
-    faults
+    gone.into_iter().map(|seal| format!("I13: {seal} was removed, the SEAL that ended its epoch")).collect()
 }

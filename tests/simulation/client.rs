@@ -10,6 +10,7 @@ use rand::distr::uniform::{SampleRange, SampleUniform};
 use tokio::time::sleep;
 
 use crate::TOPICS;
+use crate::faults::Fault;
 use crate::history::{Asked, Operation, Told};
 use crate::wire::{Ask, Batch, Expects, Said, ask};
 use crate::world::World;
@@ -44,7 +45,8 @@ pub(crate) async fn live(world: Arc<World>, me: usize) -> turmoil::Result {
     while answered < client.world.plan.operations && !client.world.is_healed() {
         client.number += 1;
         let topic = TOPICS[client.random(0..TOPICS.len())];
-        let told = if client.random(0..10) < 3 { client.look(topic).await } else { client.append(topic).await };
+        let reads = client.random(0..10) < client.world.plan.reads;
+        let told = if reads { client.look(topic).await } else { client.append(topic).await };
         let pause = match told {
             Some(Told::Appended { .. } | Told::Cut { .. } | Told::ConditionFailed { .. }) => client.random(0..30),
             _ => client.random(20..400),
@@ -76,15 +78,46 @@ impl Client {
         answer.ok()
     }
 
-    /// Reads at any node. `None`: nobody could answer.
+    /// The same question twice at the same time, perhaps at two nodes: as if the network had doubled it.
+    async fn ask_twice(&mut self, question: &Ask) -> Option<Said> {
+        let (one, two) = (self.node, self.random(0..self.world.plan.nodes));
+        let Self { world, me, .. } = self;
+        world.note(format_args!("client-{me} asks node-{one} and node-{two} {question:?}"));
+        let names = [one, two].map(|node| format!("node-{node}"));
+        let answers = futures::join!(ask(&names[0], question, PATIENCE), ask(&names[1], question, PATIENCE));
+        world.note(format_args!("client-{me} is told {answers:?}"));
+        let told = match (answers.0.ok(), answers.1.ok()) {
+            (Some(Said::Appended { first, last, .. }), Some(Said::Appended { first: other, .. })) if first != other => {
+                world.violated(format!("I3: {question:?} was answered with {first}..={last} and with {other}"));
+                None
+            }
+            (Some(Said::Appended { .. }), Some(refused @ Said::ConditionFailed { .. }))
+            | (Some(refused @ Said::ConditionFailed { .. }), Some(Said::Appended { .. })) => {
+                world.violated(format!("I3: {question:?} was appended, and refused ({refused:?})"));
+                None
+            }
+            (_, Some(said @ (Said::Appended { .. } | Said::ConditionFailed { .. }))) => Some(said),
+            // Whoever is no owner says nothing of what the other has done.
+            (Some(Said::NotOwner | Said::Refused(_)), Some(Said::Unclear(why))) => Some(Said::Unclear(why)),
+            (Some(Said::NotOwner | Said::Refused(_)), None) => None,
+            (one, _) => one,
+        };
+        if !matches!(told, Some(Said::Appended { .. } | Said::ConditionFailed { .. })) {
+            self.node = (self.node + 1) % self.world.plan.nodes;
+        }
+        told
+    }
+
+    /// Reads at any node, mostly so that it sees all that was acknowledged. `None`: nobody could answer.
     async fn look(&mut self, topic: &str) -> Option<Told> {
         let begun = self.world.moment();
+        let is_fresh = self.random(0..10) > 0;
         let node = self.random(0..self.world.plan.nodes);
-        let told = match self.ask(node, &Ask::Look { topic: topic.into() }).await {
+        let told = match self.ask(node, &Ask::Look { topic: topic.into(), is_fresh }).await {
             Some(Said::Cut { end, hash }) => Told::Cut { end, hash },
             _ => return None,
         };
-        self.record(topic, Asked::Read, begun, told);
+        self.record(topic, if is_fresh { Asked::Read } else { Asked::Glance }, begun, told);
         Some(told)
     }
 
@@ -150,7 +183,12 @@ impl Client {
         let question = Ask::Append(batch);
         let mut is_unclear = false;
         for _ in 0..ATTEMPTS_MAX {
-            let told = match self.ask(self.node, &question).await {
+            let is_doubled = is_safe && self.world.store.lock().befalls(Fault::Twin);
+            let answer = match is_doubled {
+                true => self.ask_twice(&question).await,
+                false => self.ask(self.node, &question).await,
+            };
+            let told = match answer {
                 Some(Said::Appended { first, last, .. }) => return Some(Told::Appended { first, last }),
                 // It speaks of this attempt, and of all before: had one of them happened, it would have been recognised.
                 Some(Said::ConditionFailed { last }) => return Some(Told::ConditionFailed { last }),

@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     Lost,
     /// A put is not answered, and happens later.
     Late,
+    /// A commit to a table is not answered, and happens later.
+    LateCommit,
     /// A put happens twice, once later.
     Doubled,
     /// A conditional put is answered 409, and nothing happens.
@@ -46,6 +48,8 @@ pub(crate) enum Fault {
     Misdirected,
     /// A node dies, and comes back without memory.
     Crash,
+    /// A node is told to take over and dies on the way; then another perhaps.
+    HalfTakeOver,
     /// Another node is told to take over, whatever the owner believes.
     Rival,
     /// A node hears and says nothing for a while, then everything at once.
@@ -60,14 +64,23 @@ pub(crate) enum Fault {
     ClockJump,
     /// Messages take longer, each its own time.
     Delay,
+    /// Messages are lost, here and there.
+    Flaky,
+    /// A producer's batch arrives twice, perhaps at two nodes.
+    Twin,
+    /// Another engine rewrites a table's manifests.
+    Rewrite,
+    /// Another engine expires a table's snapshots, all but the current one.
+    Expiry,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::Before,
         Self::After,
         Self::Lost,
         Self::Late,
+        Self::LateCommit,
         Self::Doubled,
         Self::Conflict,
         Self::OwnExists,
@@ -81,6 +94,7 @@ impl Fault {
         Self::Truncation,
         Self::Misdirected,
         Self::Crash,
+        Self::HalfTakeOver,
         Self::Rival,
         Self::Pause,
         Self::Partition,
@@ -88,11 +102,16 @@ impl Fault {
         Self::ClientCut,
         Self::ClockJump,
         Self::Delay,
+        Self::Flaky,
+        Self::Twin,
+        Self::Rewrite,
+        Self::Expiry,
     ];
 
     /// Those that the nemesis strikes with, from outside the store.
-    pub(crate) const OUTSIDE: [Self; 8] = [
+    pub(crate) const OUTSIDE: [Self; 12] = [
         Self::Crash,
+        Self::HalfTakeOver,
         Self::Rival,
         Self::Pause,
         Self::Partition,
@@ -100,9 +119,12 @@ impl Fault {
         Self::ClientCut,
         Self::ClockJump,
         Self::Delay,
+        Self::Flaky,
+        Self::Rewrite,
+        Self::Expiry,
     ];
 
-    /// Usual rate: a share of the requests it can strike; weight among [`Self::OUTSIDE`].
+    /// Usual rate: a share of the requests (of a producer's batches) that it can strike; weight among [`Self::OUTSIDE`].
     pub(crate) fn rate(self) -> f64 {
         match self {
             Self::Before | Self::After | Self::Lost => 0.005,
@@ -111,9 +133,11 @@ impl Fault {
             Self::Storm | Self::HotSpot | Self::Expired => 0.000_5,
             Self::StaleList => 0.3,
             Self::BitFlip | Self::Truncation | Self::Misdirected => 0.004,
-            Self::Crash => 3.0,
-            Self::Rival => 4.0,
-            Self::Pause | Self::Partition | Self::OneWay | Self::ClientCut | Self::ClockJump | Self::Delay => 1.0,
+            Self::Twin | Self::LateCommit => 0.05,
+            Self::Crash | Self::Rival => 3.0,
+            Self::HalfTakeOver | Self::Rewrite | Self::Expiry => 1.5,
+            Self::Pause | Self::Partition | Self::OneWay | Self::ClientCut | Self::ClockJump => 1.0,
+            Self::Delay | Self::Flaky => 1.0,
         }
     }
 
@@ -122,12 +146,13 @@ impl Fault {
     }
 
     fn strikes(self, request: Request) -> bool {
-        use Request::{List, Put, PutIf, ReadLog};
+        use Request::{Commit, List, Put, PutIf, ReadLog};
         match self {
             Self::Before | Self::After | Self::Lost | Self::Hang | Self::Slow => true,
             Self::Storm | Self::HotSpot | Self::Expired => true,
-            Self::Late | Self::Doubled => matches!(request, Put | PutIf),
-            Self::Conflict | Self::OwnExists => request == PutIf,
+            Self::Late | Self::Doubled => matches!(request, Put | PutIf | Commit),
+            Self::Conflict | Self::OwnExists => matches!(request, PutIf | Commit),
+            Self::LateCommit => request == Commit,
             Self::StaleList => request == List,
             // What Iceberg's own formats do not check is not struck: their readers could not tell.
             Self::BitFlip | Self::Truncation | Self::Misdirected => request == ReadLog,
@@ -141,6 +166,8 @@ impl Fault {
 pub(crate) enum Request {
     Put,
     PutIf,
+    /// A conditional put of a table's pointer.
+    Commit,
     Read,
     /// Of a segment, a checkpoint or a register.
     ReadLog,
@@ -214,6 +241,16 @@ impl FaultStore {
         }
         self.count(fault);
         Some(fault)
+    }
+
+    /// True if a fault that is not the store's own strikes.
+    pub(crate) fn befalls(&mut self, fault: Fault) -> bool {
+        let rate = self.rates.get(&fault).copied().filter(|_| self.has_faults).unwrap_or_default();
+        let strikes = rate > 0.0 && self.random.random_bool(rate.min(1.0));
+        if strikes {
+            self.count(fault);
+        }
+        strikes
     }
 
     /// A stroke.

@@ -34,6 +34,8 @@ pub(crate) enum Asked {
         expects: Option<Expects>,
     },
     Read,
+    /// As far as the node sees.
+    Glance,
 }
 
 /// What the answer says.
@@ -77,6 +79,7 @@ impl History {
             faults.extend(operation.misjudged(&seqs, log));
         }
         faults.extend(disordered(&operations, &seqs, log));
+        faults.extend(strange(&operations, log));
         faults
     }
 }
@@ -100,12 +103,23 @@ fn judge_log(log: &[Row]) -> Vec<String> {
     faults
 }
 
+/// I3, I14: rows that nobody appended to this topic, as far as whoever tried was told.
+fn strange(operations: &[&Operation], log: &[Row]) -> Option<String> {
+    let asked = |operation: &&Operation| match &operation.asked {
+        Asked::Append { ids, .. } => ids.clone(),
+        Asked::Read | Asked::Glance => Vec::new(),
+    };
+    let known: BTreeSet<String> = operations.iter().flat_map(asked).collect();
+    let strange = log.iter().find(|row| !known.contains(&row.id))?;
+    Some(format!("I14: {} at seq {} was appended to another topic, or refused", strange.id, strange.seq))
+}
+
 impl Operation {
     /// Why the log does not agree with what was told.
     fn misplaced(&self, seqs: &BTreeMap<&str, i64>, hashes: &[u64]) -> Option<String> {
         let ids = match (&self.asked, self.told) {
             (Asked::Append { ids, .. }, _) => ids,
-            (Asked::Read, Told::Cut { end, hash }) => {
+            (Asked::Read | Asked::Glance, Told::Cut { end, hash }) => {
                 let expected = hashes.get((end - 1) as usize).copied();
                 let what = || {
                     format!(
@@ -115,7 +129,7 @@ impl Operation {
                 };
                 return (expected != Some(hash)).then(what);
             }
-            (Asked::Read, _) => return None,
+            (Asked::Read | Asked::Glance, _) => return None,
         };
         let found: Vec<_> = ids.iter().map(|id| seqs.get(id.as_str()).copied()).collect();
         let is_there = found.iter().any(Option::is_some);

@@ -1,4 +1,4 @@
-//! After the faults: an owner must be found, everything must be there, and a second owner must find the same.
+//! After the faults: an owner must be found, a topic that stops must stop alone, everything must be there, and a second owner must find the same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,32 +7,26 @@ use tokio::time::{Instant, sleep};
 
 use crate::TOPICS;
 use crate::history::{Asked, Operation, Told};
+use crate::others::{Edit, Other};
 use crate::wire::{Ask, Batch, Row, Said, ask};
 use crate::world::World;
 
 /// Within this, one owner is open and appends are acknowledged (I15).
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Within this, a topic is served whose neighbour has stopped (I16).
+const NEIGHBOUR_MAX: Duration = Duration::from_secs(5);
 
-/// Waits for the end of all faults, then looks.
+/// Is the other engine until the end of all faults, then looks.
 pub(crate) async fn live(world: Arc<World>) -> turmoil::Result {
-    while !world.is_healed() {
-        sleep(Duration::from_millis(50)).await;
+    let other_engine = Other::open(&world).await;
+    other_engine.work().await;
+    for topic in TOPICS {
+        if !append(&world, topic, "last").await {
+            return Ok(());
+        }
     }
-    for (number, topic) in TOPICS.iter().enumerate() {
-        let id = format!("last-{number}");
-        let rows = vec![("k-0".to_owned(), id.clone())];
-        let begun = world.moment();
-        let batch = Batch { topic: (*topic).into(), rows, expects: None, producer: None };
-        let told = match insist(&world, None, Ask::Append(batch)).await {
-            Some(Said::Appended { first, last, .. }) => Told::Appended { first, last },
-            Some(_) => Told::Unclear,
-            None => return Ok(()),
-        };
-        let (asked, topic) = (Asked::Append { ids: vec![id], expects: None }, (*topic).to_owned());
-        let operation = Operation { client: usize::MAX, topic, asked, begun, ended: world.moment(), told };
-        world.history.lock().operations.push(operation);
-    }
+    stop_one(&world, &other_engine).await;
     let before = dump(&world, 0).await;
     // Another owner, which knows only what the store says.
     let other = world.plan.nodes - 1;
@@ -61,6 +55,90 @@ pub(crate) async fn live(world: Arc<World>) -> turmoil::Result {
         faults.into_iter().for_each(|fault| world.violated(format!("{topic}: {fault}")));
     }
     Ok(())
+}
+
+/// Appends one row, and writes down what came of it. False if nobody took it.
+async fn append(world: &World, topic: &str, id: &str) -> bool {
+    let (row, begun) = (row(topic, id), world.moment());
+    let said = insist(world, None, row.clone()).await;
+    record(world, row, begun, said.as_ref());
+    said.is_some()
+}
+
+fn row(topic: &str, id: &str) -> Ask {
+    let rows = vec![("k-0".to_owned(), format!("{id}-{topic}"))];
+    Ask::Append(Batch { topic: topic.into(), rows, expects: None, producer: None })
+}
+
+fn record(world: &World, asked: Ask, begun: u64, said: Option<&Said>) {
+    let Ask::Append(Batch { topic, rows, expects, .. }) = asked else { return };
+    let told = match said {
+        Some(Said::Appended { first, last, .. }) => Told::Appended { first: *first, last: *last },
+        Some(Said::Refused(_) | Said::NotOwner) => Told::Refused,
+        _ => Told::Unclear,
+    };
+    let asked = Asked::Append { ids: rows.into_iter().map(|(_, id)| id).collect(), expects };
+    let operation = Operation { client: usize::MAX, topic, asked, begun, ended: world.moment(), told };
+    world.history.lock().operations.push(operation);
+}
+
+/// I16: a topic whose table another engine rolls back stops, its neighbours go on, and it goes on too once an operator has put things right.
+async fn stop_one(world: &Arc<World>, other: &Other) {
+    let (ailing, well) = (TOPICS[0], &TOPICS[1..]);
+    for id in ["kept", "rolled-back"] {
+        append(world, ailing, id).await;
+        insist(world, None, Ask::Flush { topic: ailing.into() }).await;
+    }
+    let Some(newest) = commit(world, other, ailing, Edit::RollBack).await else { return };
+    // Its owner may not know yet: then it is acknowledged, and must not be lost.
+    for number in 0..world.plan.nodes {
+        let (row, begun) = (row(ailing, &format!("after-{number}")), world.moment());
+        let said = ask(&format!("node-{number}"), &row, PATIENCE).await.ok();
+        record(world, row, begun, said.as_ref());
+    }
+    if !refuses(world, ailing).await {
+        return world.violated(format!("I8: {ailing}: its table was rolled back, and flushes go on"));
+    }
+    for round in 0..3 {
+        for topic in well {
+            let begun = Instant::now();
+            append(world, topic, &format!("beside-{round}")).await;
+            insist(world, None, Ask::Flush { topic: (*topic).into() }).await;
+            if begun.elapsed() > NEIGHBOUR_MAX {
+                world.violated(format!("I16: {topic} took {:?} while {ailing} had stopped", begun.elapsed()));
+            }
+        }
+    }
+    commit(world, other, ailing, Edit::Show(newest)).await;
+    insist(world, None, Ask::Resume { topic: ailing.into() }).await;
+    append(world, ailing, "resumed").await;
+}
+
+/// A commit of the other engine, which nothing hinders now.
+async fn commit(world: &World, other: &Other, topic: &str, edit: Edit) -> Option<i64> {
+    for _ in 0..10 {
+        match other.commit(topic, edit).await {
+            Ok(Some(before)) => return Some(before),
+            found => world.note(format_args!("the other engine: {edit:?} of {topic}: {found:?}")),
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    world.violated(format!("I15: the other engine could not do {edit:?} of {topic}"));
+    None
+}
+
+/// True once the owner of a topic refuses to flush it.
+async fn refuses(world: &World, topic: &str) -> bool {
+    for attempt in 0..100 {
+        let node = format!("node-{}", attempt % world.plan.nodes);
+        if let Ok(Said::Refused(reason)) = ask(&node, &Ask::Flush { topic: topic.into() }, PATIENCE).await
+            && reason.contains("rolled back")
+        {
+            return true;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    false
 }
 
 async fn dump(world: &World, node: usize) -> Vec<Vec<Row>> {

@@ -138,8 +138,8 @@ impl Process {
             if self.def(topic).is_ok() {
                 continue;
             }
-            let made = match spec(topic) {
-                Ok(spec) => self.engine.create_topic(&TenantName::default(), spec).await.map(drop),
+            let made = match named(topic) {
+                Ok((tenant, spec)) => self.engine.create_topic(&tenant, spec).await.map(drop),
                 Err(error) => return world.violated(format!("the topic's definition: {error}")),
             };
             world.note(format_args!("node-{me} makes {topic}: {made:?}"));
@@ -147,7 +147,8 @@ impl Process {
     }
 
     fn def(&self, topic: &str) -> Result<Arc<TopicDef>, Failure> {
-        Ok(self.topics.get(&TenantName::default(), &TopicName::new(topic)?).ok_or("no such topic")?)
+        let (tenant, name) = names(topic)?;
+        Ok(self.topics.get(&tenant, &name).ok_or("no such topic")?)
     }
 
     async fn answer(&self, world: &World, ask: Ask) -> Said {
@@ -156,25 +157,32 @@ impl Process {
             Ask::Append(batch) => self.append(batch).await.unwrap_or_else(|error| told(&error)),
             Ask::Producer { topic, name } => self.epoch(&topic, &name).await.unwrap_or_else(|error| told(&error)),
             Ask::Flush { topic } => self.flush(&topic).await.map_or_else(|error| told(&error), |()| Said::Done),
+            Ask::Resume { topic } => self.resume(&topic).await.map_or_else(|error| told(&error), |()| Said::Done),
             Ask::TakeOver => match self.engine.take_over(None).await {
                 Ok(()) => Said::Done,
                 Err(error) => Said::Refused(error.to_string()),
             },
-            Ask::Look { topic } => match self.read(world, &topic).await {
+            Ask::Look { topic, is_fresh } => match self.read(world, &topic, is_fresh).await {
                 Ok(rows) => Said::Cut { end: rows.len() as i64 + 1, hash: rows.iter().fold(0, link) },
                 Err(error) => refused(error),
             },
-            Ask::Dump { topic } => self.read(world, &topic).await.map_or_else(refused, Said::Rows),
+            Ask::Dump { topic } => self.read(world, &topic, true).await.map_or_else(refused, Said::Rows),
         }
     }
 
     async fn flush(&self, topic: &str) -> Result<(), IngestError> {
-        self.engine.flush(&TenantName::default(), Some(&TopicName::new(topic)?)).await
+        let (tenant, name) = names(topic)?;
+        self.engine.flush(&tenant, Some(&name)).await
+    }
+
+    async fn resume(&self, topic: &str) -> Result<(), IngestError> {
+        let (tenant, name) = names(topic)?;
+        self.engine.resume_topic(&tenant, &name).await.map(drop)
     }
 
     async fn epoch(&self, topic: &str, name: &str) -> Result<Said, IngestError> {
-        let issued =
-            self.engine.producer_epoch(&TenantName::default(), &TopicName::new(topic)?, name, Resume::No).await?;
+        let (tenant, of) = names(topic)?;
+        let issued = self.engine.producer_epoch(&tenant, &of, name, Resume::No).await?;
         Ok(Said::Epoch { epoch: issued.producer_epoch, next: issued.next_producer_seq })
     }
 
@@ -188,7 +196,8 @@ impl Process {
         });
         let terms = Terms { producer_seq, conditions: conditions.collect(), fence: None };
         let options = AppendOptions { identity, ..AppendOptions::default() };
-        let mut appender = self.engine.appender(&TenantName::default(), &TopicName::new(topic)?, options).await?;
+        let (tenant, name) = names(&topic)?;
+        let mut appender = self.engine.appender(&tenant, &name, options).await?;
         let receipt = appender.submit(record_batch(&rows), terms).await?.await?;
         Ok(match (receipt.first_seq, receipt.last_seq) {
             (Some(first), Some(last)) => Said::Appended { first: first.0, last: last.0, duplicate: receipt.duplicate },
@@ -196,9 +205,11 @@ impl Process {
         })
     }
 
-    /// All events of a topic, everything among them that was acknowledged before the call; a standby reads too.
-    async fn read(&self, world: &World, topic: &str) -> Result<Vec<Row>, Failure> {
-        self.engine.catch_up().await?;
+    /// All events of a topic that this node sees; if it is to be fresh, everything among them that was acknowledged before the call. A standby reads too.
+    async fn read(&self, world: &World, topic: &str, is_fresh: bool) -> Result<Vec<Row>, Failure> {
+        if is_fresh {
+            self.engine.catch_up().await?;
+        }
         let view = match ReadView::open(&*self.engine.tail(), &self.tables, self.def(topic)?).await {
             Ok(view) => view,
             Err(error) => {
@@ -287,16 +298,29 @@ impl LastSeqs for Reader {
     }
 }
 
+/// `tenant/topic`, or a topic of the usual tenant.
+pub(crate) fn names(topic: &str) -> Result<(TenantName, TopicName), SchemaError> {
+    match topic.split_once('/') {
+        Some((tenant, topic)) => Ok((TenantName::new(tenant)?, TopicName::new(topic)?)),
+        None => Ok((TenantName::default(), TopicName::new(topic)?)),
+    }
+}
+
+fn named(topic: &str) -> Result<(TenantName, TopicSpec), Failure> {
+    let (tenant, name) = names(topic)?;
+    Ok((tenant, spec(&name)?))
+}
+
 /// Key `k`, and an `id` that no other event has.
-fn spec(topic: &str) -> Result<TopicSpec, serde_json::Error> {
-    serde_json::from_value(json!({
+fn spec(topic: &TopicName) -> Result<TopicSpec, Failure> {
+    Ok(serde_json::from_value(json!({
         "name": topic,
         "schema": {"type": "record", "name": "Event", "fields": [
             {"name": "k", "type": "string"},
             {"name": "id", "type": "string"},
         ]},
         "key": ["k"],
-    }))
+    }))?)
 }
 
 fn record_batch(rows: &[(String, String)]) -> RecordBatch {

@@ -30,13 +30,17 @@ pub(crate) enum Refused {
 }
 
 /// All objects by path, and their past.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {
     now: BTreeMap<String, Object>,
     /// Every content that ever stood at a path.
     pub(crate) ever: BTreeMap<String, BTreeSet<String>>,
+    /// Every path at which something was removed.
+    pub(crate) removed: BTreeSet<String>,
     /// Every revision of every lane's root, in order.
     pub(crate) roots: Vec<(String, Bytes)>,
+    /// All objects as they were when a lane's floor had just moved, and when that was, in words.
+    pub(crate) moments: Vec<(String, Objects)>,
     /// Paths as a stale list shows them.
     stale: Vec<(String, usize, String)>,
     puts: u64,
@@ -53,16 +57,29 @@ impl Objects {
             _ => return Err(Refused::Precondition),
         }
         self.puts += 1;
-        if self.puts % 20 == 0 {
+        if self.puts.is_multiple_of(20) {
             self.stale = self.list("").collect();
         }
         let etag = etag(&body);
         self.ever.entry(path.to_owned()).or_default().insert(etag.clone());
+        self.now.insert(path.to_owned(), Object { body: body.clone(), etag: etag.clone() });
         if path.starts_with("lanes/") && path.ends_with("/root.json") {
-            self.roots.push((path.to_owned(), body.clone()));
+            self.keep_moment(path, &body);
+            self.roots.push((path.to_owned(), body));
         }
-        self.now.insert(path.to_owned(), Object { body, etag: etag.clone() });
         Ok(etag)
+    }
+
+    /// Keeps all there is if this revision of a root has another floor than the one before.
+    fn keep_moment(&mut self, path: &str, root: &[u8]) {
+        let floor = |root: &[u8]| {
+            serde_json::from_slice::<serde_json::Value>(root).ok().map(|root| root["content"]["floor"].clone())
+        };
+        let before = self.roots.iter().rev().find(|(other, _)| other == path);
+        if before.is_some_and(|(_, before)| floor(before) != floor(root)) {
+            let when = format!("the move of a floor in root {} of {path}", self.roots.len());
+            self.moments.push((when, Self { now: self.now.clone(), ..Self::default() }));
+        }
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<&Object> {
@@ -71,7 +88,11 @@ impl Objects {
 
     /// True if it was there.
     pub(crate) fn remove(&mut self, path: &str) -> bool {
-        self.now.remove(path).is_some()
+        let is_there = self.now.remove(path).is_some();
+        if is_there {
+            self.removed.insert(path.to_owned());
+        }
+        is_there
     }
 
     /// Path, length, ETag.

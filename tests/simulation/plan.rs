@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     /// Operations of each client.
     pub(crate) operations: usize,
+    /// Of ten operations, how many read.
+    pub(crate) reads: usize,
     pub(crate) rates: Rates,
     pub(crate) settings: Settings,
     /// Milliseconds between two strokes of the nemesis, on average.
@@ -49,6 +51,7 @@ impl Plan {
             ..Settings::default()
         };
         let strike_interval_ms = random.random_range(1_500..6_000);
-        Self { seed, nodes: random.random_range(2..4), clients, operations, rates, settings, strike_interval_ms }
+        let (nodes, reads) = (random.random_range(2..4), random.random_range(2..6));
+        Self { seed, nodes, clients, operations, reads, rates, settings, strike_interval_ms }
     }
 }

@@ -10,12 +10,12 @@ use turmoil::{Builder, Sim};
 use crate::faults::Fault;
 use crate::plan::Plan;
 use crate::world::World;
-use crate::{audit, client, judge, node, server};
+use crate::{audit, client, judge, node, proof, server};
 
 /// What a step is: every host runs for as long, and no message takes less.
 const TICK: Duration = Duration::from_millis(5);
 /// Faults end at the latest then, whether the clients are done or not.
-const FAULTS_MAX: Duration = Duration::from_secs(180);
+const FAULTS_MAX: Duration = Duration::from_secs(600);
 /// Longest that one of the nemesis's strokes lasts, milliseconds.
 const STROKE_MAX_MS: u64 = 8_000;
 /// The nemesis's stream of randomness.
@@ -47,12 +47,13 @@ pub(crate) fn run(plan: Plan) -> Arc<World> {
         world.violated(format!("the simulation ended: {error}"));
     }
     audit::look(&world);
+    proof::prove(&world);
     world
 }
 
 /// Steps until everybody is done; the nemesis strikes in between, until the clients are.
 fn drive(sim: &mut Sim<'_>, world: &Arc<World>) -> turmoil::Result {
-    let mut nemesis = Nemesis { world, next: Duration::from_secs(1), ends: Vec::new() };
+    let mut nemesis = Nemesis { world, next: Duration::from_secs(1), ends: Vec::new(), soon: Vec::new() };
     loop {
         let is_done = sim.step()?;
         world.elapsed_ms.store(sim.elapsed().as_millis() as u64, Ordering::Relaxed);
@@ -84,6 +85,15 @@ struct Nemesis<'a> {
     next: Duration,
     /// What ends when, and how.
     ends: Vec<(Duration, Stroke)>,
+    /// Take-overs that begin soon, and whose node dies soon after: when, what, and until when it is dead.
+    soon: Vec<(Duration, Half, Duration)>,
+}
+
+/// Half of a take-over that its node does not live through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    Begins(usize),
+    Dies(usize),
 }
 
 /// Something that was done to hosts, and is to be undone.
@@ -97,8 +107,10 @@ enum Stroke {
     Cut(String, String),
     /// Messages from the first to the second are lost.
     CutOneWay(String, String),
-    /// All messages may take this long.
+    /// All messages may take long.
     Slow,
+    /// Messages are lost on all links, now and then.
+    Flaky,
 }
 
 impl Nemesis<'_> {
@@ -108,6 +120,13 @@ impl Nemesis<'_> {
             self.ends.extract_if(.., |(at, _)| is_over || *at <= now).map(|(_, stroke)| stroke).collect();
         for stroke in ended {
             self.undo(sim, stroke);
+        }
+        let due: Vec<_> = self.soon.extract_if(.., |(at, ..)| is_over || *at <= now).collect();
+        for (_, half, until) in due.into_iter().filter(|_| !is_over) {
+            match half {
+                Half::Begins(number) => self.world.rivals[number].store(true, Ordering::Relaxed),
+                Half::Dies(number) => self.try_begin(sim, Stroke::Dead(format!("node-{number}")), until),
+            }
         }
         if !is_over && now >= self.next {
             let interval = self.world.plan.strike_interval_ms;
@@ -147,6 +166,15 @@ impl Nemesis<'_> {
                 self.world.skews[number].store(jump, Ordering::Relaxed);
                 None
             }
+            Fault::HalfTakeOver => {
+                self.take_over_by_halves(sim.elapsed(), until);
+                None
+            }
+            Fault::Rewrite | Fault::Expiry => {
+                // Counted once it has happened.
+                self.world.orders.lock().push(fault);
+                return;
+            }
             Fault::Crash => Some(Stroke::Dead(node)),
             Fault::Pause => Some(Stroke::Held(node)),
             Fault::Partition => Some(Stroke::Cut(node, server::HOST.into())),
@@ -158,28 +186,56 @@ impl Nemesis<'_> {
                 let client = self.random(|random| random.random_range(0..self.world.plan.clients));
                 Some(Stroke::Cut(format!("client-{client}"), node))
             }
+            Fault::Flaky => Some(Stroke::Flaky),
             _ => Some(Stroke::Slow),
         };
-        if let Some(stroke) = stroke {
-            if self.ends.iter().any(|(_, other)| other.meets(&stroke)) {
-                return;
-            }
-            self.begin(sim, &stroke);
-            self.world.note(format_args!("strike {stroke:?} until {until:?}"));
-            self.ends.push((until, stroke));
-        } else {
-            self.world.note(format_args!("strike {fault:?} at node-{number}"));
+        match stroke {
+            Some(stroke) if !self.is_free_for(&stroke) => return,
+            Some(stroke) => self.try_begin(sim, stroke, until),
+            None => self.world.note(format_args!("strike {fault:?} at node-{number}")),
         }
         self.world.store.lock().count(fault);
     }
 
+    /// One node takes over and dies before it is done, most likely; then the next one, perhaps.
+    fn take_over_by_halves(&mut self, now: Duration, until: Duration) {
+        let nodes = self.world.plan.nodes;
+        let (first, is_twice, waits) = self.random(|random| {
+            let waits: [u64; 3] = std::array::from_fn(|_| random.random_range(50..700));
+            (random.random_range(0..nodes), random.random_bool(0.5), waits.map(Duration::from_millis))
+        });
+        let second = (first + 1) % nodes;
+        self.soon.push((now, Half::Begins(first), until));
+        self.soon.push((now + waits[0], Half::Dies(first), until));
+        if is_twice {
+            self.soon.push((now + waits[0] + waits[1], Half::Begins(second), until));
+            self.soon.push((now + waits[0] + waits[1] + waits[2], Half::Dies(second), until + waits[1]));
+        }
+    }
+
+    fn is_free_for(&self, stroke: &Stroke) -> bool {
+        !self.ends.iter().any(|(_, other)| other.meets(stroke))
+    }
+
+    /// Begins it, unless another stands in its way.
+    fn try_begin(&mut self, sim: &mut Sim<'_>, stroke: Stroke, until: Duration) {
+        if self.is_free_for(&stroke) {
+            self.begin(sim, &stroke);
+            self.world.note(format_args!("strike {stroke:?} until {until:?}"));
+            self.ends.push((until, stroke));
+        }
+    }
+
     fn begin(&self, sim: &mut Sim<'_>, stroke: &Stroke) {
+        /// Share of messages after which a link is broken until the next one.
+        const FAIL_RATE: f64 = 0.02;
         match stroke {
             Stroke::Dead(node) => sim.crash(node.as_str()),
-            Stroke::Held(node) => self.others().iter().for_each(|other| sim.hold(node.as_str(), other.as_str())),
+            Stroke::Held(node) => self.others(node).iter().for_each(|other| sim.hold(node.as_str(), other.as_str())),
             Stroke::Cut(a, b) => sim.partition(a.as_str(), b.as_str()),
             Stroke::CutOneWay(from, to) => sim.partition_oneway(from.as_str(), to.as_str()),
             Stroke::Slow => sim.set_max_message_latency(Duration::from_millis(120)),
+            Stroke::Flaky => sim.set_fail_rate(FAIL_RATE),
         }
     }
 
@@ -188,18 +244,21 @@ impl Nemesis<'_> {
         match stroke {
             Stroke::Dead(node) => sim.bounce(node.as_str()),
             Stroke::Held(node) => {
-                self.others().iter().for_each(|other| sim.release(node.as_str(), other.as_str()));
+                self.others(&node).iter().for_each(|other| sim.release(node.as_str(), other.as_str()));
             }
             Stroke::Cut(a, b) => sim.repair(a.as_str(), b.as_str()),
             Stroke::CutOneWay(from, to) => sim.repair_oneway(from.as_str(), to.as_str()),
             Stroke::Slow => sim.set_max_message_latency(Duration::from_millis(10)),
+            Stroke::Flaky => sim.set_fail_rate(0.0),
         }
     }
 
-    /// Everybody that a node speaks to.
-    fn others(&self) -> Vec<String> {
+    /// Everybody that a node speaks to, but for nodes that are held themselves.
+    fn others(&self, node: &str) -> Vec<String> {
         let clients = (0..self.world.plan.clients).map(|number| format!("client-{number}"));
-        clients.chain([server::HOST.to_owned()]).collect()
+        let nodes = (0..self.world.plan.nodes).map(|number| format!("node-{number}"));
+        let is_held = |node: &String| self.ends.iter().any(|(_, stroke)| *stroke == Stroke::Held(node.clone()));
+        clients.chain(nodes.filter(|other| other != node && !is_held(other))).chain([server::HOST.to_owned()]).collect()
     }
 }
 
@@ -214,6 +273,7 @@ impl Stroke {
             Self::Dead(node) | Self::Held(node) => vec![node.as_str()],
             Self::Cut(a, b) | Self::CutOneWay(a, b) => vec![a.as_str(), b.as_str()],
             Self::Slow => vec!["all"],
+            Self::Flaky => vec!["links"],
         };
         hosts.into_iter().filter(|host| *host != server::HOST).collect()
     }

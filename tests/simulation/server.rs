@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::Body;
 use hyper::header::{CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, LAST_MODIFIED, RANGE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use turmoil::net::TcpListener;
 
 use crate::faults::{Fault, Request as Kind};
-use crate::objects::{Condition, Refused, etag};
+use crate::objects::{Condition, Objects, Refused, etag};
 use crate::world::World;
 
 pub(crate) const PORT: u16 = 80;
@@ -29,7 +29,7 @@ const LATE_MAX_MS: u64 = 12_000;
 /// Longest wait for a slow answer, milliseconds.
 const SLOW_MAX_MS: u64 = 5_000;
 
-type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// Serves for ever.
 pub(crate) async fn serve(world: Arc<World>) -> turmoil::Result {
@@ -52,7 +52,7 @@ pub(crate) async fn serve(world: Arc<World>) -> turmoil::Result {
 
 /// A request, read whole.
 #[derive(Clone, Debug)]
-struct Asked {
+pub(crate) struct Asked {
     method: Method,
     path: String,
     query: BTreeMap<String, String>,
@@ -62,7 +62,10 @@ struct Asked {
 }
 
 impl Asked {
-    async fn read(request: Request<Incoming>) -> io::Result<Self> {
+    pub(crate) async fn read<B>(request: Request<B>) -> io::Result<Self>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+    {
         let (parts, body) = request.into_parts();
         let header = |name| parts.headers.get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());
         let condition = match (header(IF_NONE_MATCH), header(IF_MATCH)) {
@@ -70,7 +73,8 @@ impl Asked {
             (None, Some(expected)) => Condition::Matches(expected.to_owned()),
             (None, None) => Condition::None,
         };
-        let url = url::Url::parse(&format!("http://{HOST}{}", parts.uri)).map_err(io::Error::other)?;
+        let place = parts.uri.path_and_query().map_or("", |place| place.as_str());
+        let url = url::Url::parse(&format!("http://{HOST}{place}")).map_err(io::Error::other)?;
         let path = percent_decode(url.path());
         let path =
             path.trim_start_matches('/').strip_prefix(BUCKET).unwrap_or_default().trim_start_matches('/').to_owned();
@@ -85,6 +89,7 @@ impl Asked {
             self.path.starts_with("lanes/") || self.path.ends_with(".json") && !self.path.starts_with("warehouse/");
         match self.method {
             Method::PUT if self.condition == Condition::None => Kind::Put,
+            Method::PUT if self.path.contains("/tables/") => Kind::Commit,
             Method::PUT => Kind::PutIf,
             Method::GET if self.path.is_empty() => Kind::List,
             Method::GET if is_log => Kind::ReadLog,
@@ -98,7 +103,7 @@ impl Asked {
         let now = turmoil::sim_elapsed().unwrap_or_default();
         let fault = world.store.lock().draw(self.kind(), &self.path, now);
         let answer = match fault {
-            None => Ok(self.act(&world)),
+            None => Ok(self.act(&mut world.store.lock().objects)),
             Some(fault) => self.struck(fault, &world).await,
         };
         let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
@@ -121,34 +126,34 @@ impl Asked {
             Fault::Conflict => Ok(failed(StatusCode::CONFLICT, "ConditionalRequestConflict")),
             Fault::Hang => std::future::pending().await,
             Fault::After => {
-                self.act(world);
+                self.act(&mut world.store.lock().objects);
                 Ok(failed(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"))
             }
             Fault::Lost => {
-                self.act(world);
+                self.act(&mut world.store.lock().objects);
                 Err(io::ErrorKind::ConnectionReset.into())
             }
             Fault::OwnExists => {
-                self.act(world);
+                self.act(&mut world.store.lock().objects);
                 Ok(failed(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"))
             }
-            Fault::Late => {
+            Fault::Late | Fault::LateCommit => {
                 self.act_later(world);
                 std::future::pending().await
             }
             Fault::Doubled => {
                 self.act_later(world);
-                Ok(self.act(world))
+                Ok(self.act(&mut world.store.lock().objects))
             }
             Fault::Slow => {
                 self.dawdle(world, SLOW_MAX_MS).await;
-                let answer = self.act(world);
+                let answer = self.act(&mut world.store.lock().objects);
                 self.dawdle(world, SLOW_MAX_MS).await;
                 Ok(answer)
             }
             Fault::StaleList => Ok(list(&world.store.lock().objects.stale_list(self.prefix()))),
             Fault::BitFlip | Fault::Truncation | Fault::Misdirected => Ok(self.misread(fault, world)),
-            _ => Ok(self.act(world)),
+            _ => Ok(self.act(&mut world.store.lock().objects)),
         }
     }
 
@@ -162,15 +167,13 @@ impl Asked {
         let pause = world.store.lock().pause(LATE_MAX_MS);
         tokio::spawn(async move {
             sleep(pause).await;
-            let status = asked.act(&world).status().as_u16();
+            let status = asked.act(&mut world.store.lock().objects).status().as_u16();
             world.note(format_args!("late {} {} -> {status}", asked.method, asked.path));
         });
     }
 
     /// What the store itself does, in one step.
-    fn act(&self, world: &World) -> Answer {
-        let mut store = world.store.lock();
-        let objects = &mut store.objects;
+    pub(crate) fn act(&self, objects: &mut Objects) -> Answer {
         match self.method {
             Method::PUT => match objects.put(&self.path, self.body.clone(), &self.condition) {
                 Ok(etag) => with_etag(StatusCode::OK, &etag, Bytes::new()),

@@ -19,9 +19,10 @@ pub(crate) enum Ask {
         topic: String,
         name: String,
     },
-    /// Where the topic ends and the hash of all before; linearizable.
+    /// Where the topic ends and the hash of all before; linearizable if it is to be fresh, else as far as the node sees.
     Look {
         topic: String,
+        is_fresh: bool,
     },
     /// Everything; linearizable.
     Dump {
@@ -29,6 +30,10 @@ pub(crate) enum Ask {
     },
     /// Put what there is of a topic into its table.
     Flush {
+        topic: String,
+    },
+    /// Take a topic up again that had stopped.
+    Resume {
         topic: String,
     },
     /// Take every lane over.

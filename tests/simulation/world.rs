@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use turmoil::net::TcpStream;
 
-use crate::faults::FaultStore;
+use crate::faults::{Fault, FaultStore};
 use crate::history::History;
 use crate::plan::Plan;
 
@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) history: Mutex<History>,
     /// Nodes that are told to take every lane over, whoever has it.
     pub(crate) rivals: Vec<AtomicBool>,
+    /// What the other engine is to do next.
+    pub(crate) orders: Mutex<Vec<Fault>>,
     /// Nodes whose process has ended by itself, and is started again.
     pub(crate) ended: Vec<AtomicBool>,
     /// How far each node's clock is off, microseconds.
@@ -48,6 +50,7 @@ impl World {
         Arc::new(Self {
             store: Mutex::new(FaultStore::new(plan.seed, plan.rates.clone())),
             history: Mutex::default(),
+            orders: Mutex::default(),
             rivals: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
             ended: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
             skews: (0..nodes).map(|_| AtomicI64::new(0)).collect(),
