@@ -49,7 +49,7 @@ impl Forgotten {
     /// What [`Self::to_parts`] gave. Errors: what is wrong, in words.
     pub(super) fn from_parts(hashes: &str, until_micros: Option<i64>) -> Result<Self, String> {
         let fault = || "a list of forgotten producers should be hashes of 16 hexadecimal digits".to_owned();
-        if !hashes.is_ascii() || hashes.len() % 16 != 0 {
+        if !hashes.is_ascii() || !hashes.len().is_multiple_of(16) {
             return Err(fault());
         }
         let hash = |at: usize| u64::from_str_radix(&hashes[at..at + 16], 16).map_err(|_| fault());
