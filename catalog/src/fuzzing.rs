@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::rest;
 use crate::storage::fuzz_register;
 use crate::table::fuzz_pointer;
 use crate::topics::fuzz_documents;
@@ -10,7 +11,7 @@ use crate::topics::fuzz_documents;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// By name, as `make fuzz TARGET=…` takes them.
-pub const TARGETS: &[Target] = &[("register", register), ("documents", documents)];
+pub const TARGETS: &[Target] = &[("register", register), ("documents", documents), ("rest", rest::fuzz)];
 
 /// A register's revision as the store holds it, and likewise a document on its way there.
 fn register(data: &[u8]) {

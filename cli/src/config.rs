@@ -19,6 +19,7 @@ pub(crate) struct Config {
     ingest: ingest::Settings,
     query: query::Settings,
     server: flight::settings::Settings,
+    iceberg: flight::settings::IcebergSettings,
     /// The client's side.
     pub(crate) client: ClientConfig,
 }
@@ -26,7 +27,8 @@ pub(crate) struct Config {
 impl Config {
     /// The server's side.
     pub(crate) fn into_server(self) -> ServerConfig {
-        ServerConfig { store: self.store, ingest: self.ingest, query: self.query, server: self.server }
+        let Self { store, ingest, query, server, iceberg, .. } = self;
+        ServerConfig { store, ingest, query, server, iceberg }
     }
 }
 

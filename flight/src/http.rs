@@ -6,6 +6,7 @@
 //! | `/ready` | 200 while appends and reads are answered, 503 otherwise; the same JSON as the action `health` |
 //! | `/metrics` | Prometheus text |
 //! | `/version` | `{"name":"firn","version":"…"}` |
+//! | `/iceberg` | the Iceberg REST catalog ([`crate::rest`]) |
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -19,22 +20,26 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::phase::Phase;
+use crate::rest::{self, Rest};
 
 /// What the handlers know.
 #[derive(Clone)]
 pub(crate) struct Http {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) metrics: Option<PrometheusHandle>,
+    pub(crate) rest: Rest,
 }
 
 /// Serves until `stop` is cancelled.
 pub(crate) async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -> std::io::Result<()> {
+    let catalog = rest::router(http.rest.clone());
     let router = Router::new()
         .route("/health", get(|| async { Json(json!({"status": "alive"})) }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/version", get(|| async { Json(json!({"name": "firn", "version": env!("CARGO_PKG_VERSION")})) }))
-        .with_state(http);
+        .with_state(http)
+        .nest("/iceberg", catalog);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 

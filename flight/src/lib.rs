@@ -31,7 +31,8 @@ mod sql;
 mod http;
 pub mod metrics;
 mod phase;
+mod rest;
 
 pub use error::{Result, WireError};
 pub use server::{Server, ServerConfig};
-pub use settings::Settings;
+pub use settings::{IcebergSettings, Settings};

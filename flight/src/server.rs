@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use catalog::rest::RestCatalog;
 use catalog::storage::StoreConfig;
 use catalog::table::Tables;
 use catalog::topics::Topics;
@@ -30,8 +31,9 @@ use crate::guard;
 use crate::http::{self, Http};
 use crate::metrics;
 use crate::phase::Phase;
+use crate::rest::Rest;
 use crate::service::Service;
-use crate::settings::Settings;
+use crate::settings::{IcebergSettings, Settings};
 use crate::shared::Shared;
 use crate::sql::prepared::PreparedStatements;
 
@@ -60,6 +62,8 @@ pub struct ServerConfig {
     pub query: query::Settings,
     /// The ports.
     pub server: Settings,
+    /// The Iceberg REST catalog.
+    pub iceberg: IcebergSettings,
 }
 
 /// A running server. Dropped without [`Server::shutdown`] it stops at once, as if killed: what was acknowledged is in the log.
@@ -95,7 +99,9 @@ impl Server {
         }
         let (phase, watching) = watch::channel(Phase::Starting);
         let mut tasks = JoinSet::new();
-        let (stop, page) = (CancellationToken::new(), Http { phase: watching.clone(), metrics: recorder.clone() });
+        let rest = Rest::new(config.iceberg.token.take());
+        let page = Http { phase: watching.clone(), metrics: recorder.clone(), rest: rest.clone() };
+        let stop = CancellationToken::new();
         tasks.spawn(async move {
             if let Err(error) = http::serve(http, page, stop).await {
                 tracing::error!(%error, "the HTTP port has failed");
@@ -110,7 +116,9 @@ impl Server {
 
         let drain = CancellationToken::new();
         let drain_time = Duration::from_millis(config.server.drain_ms);
+        let hand_out_keys = config.iceberg.hand_out_keys;
         let shared = Box::pin(open(config, env, watching.clone(), drain.clone())).await?;
+        rest.open(RestCatalog::new(shared.tables.clone(), shared.topics.clone(), shared.env.clone(), hand_out_keys));
         let engine = shared.engine.clone();
         tasks.spawn(follow(engine.clone(), phase.clone()));
         let reporter = HealthReporter::new();

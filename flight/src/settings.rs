@@ -1,5 +1,6 @@
 //! What an operator can set of the wire.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -26,5 +27,34 @@ impl Default for Settings {
             drain_ms: 30_000,
             batches_in_flight_max: 64,
         }
+    }
+}
+
+/// Settings of the Iceberg REST catalog, which is served on the HTTP port under `/iceberg`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IcebergSettings {
+    /// What clients must present as their bearer token, or as the secret of their `credential`. Absent: everybody is answered, as on the Flight port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
+    /// Whether clients are given the server's own keys to the object store. Who has them can do whatever the server can.
+    pub hand_out_keys: bool,
+}
+
+/// A secret that is not printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(String);
+
+impl Token {
+    /// The secret.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
     }
 }

@@ -78,6 +78,32 @@ pub const CALLS_PER_CONNECTION_MAX: u32 = 1_024;
 pub const LANES_MAX: u32 = 256;
 /// Most topics of one tenant.
 pub const TOPICS_MAX: usize = 10_000;
+/// Largest body of a call to the REST catalog, bytes.
+pub const CATALOG_BODY_BYTES_MAX: usize = 8 << 20;
+/// Most calls to the REST catalog at once; more are told to come again.
+pub const CATALOG_CALLS_MAX: usize = 64;
+/// Longest call to the REST catalog, seconds.
+pub const CATALOG_CALL_SECONDS_MAX: u64 = 60;
+/// Most levels of a namespace of a user's own.
+pub const NAMESPACE_LEVELS_MAX: usize = 16;
+/// Longest level of a namespace, and longest name of a table or view in one, bytes.
+pub const IDENTIFIER_BYTES_MAX: usize = 256;
+/// Most tables and views of users' own, of one tenant.
+pub const OPEN_TABLES_MAX: usize = 10_000;
+/// Largest register of a tenant's namespaces and names, bytes.
+pub const DIRECTORY_BYTES_MAX: usize = 4 << 20;
+/// Largest metadata of a table or view that is written for a client, bytes.
+pub const TABLE_METADATA_BYTES_MAX: usize = 64 << 20;
+/// Most requirements and updates of a commit to one table.
+pub const COMMIT_PARTS_MAX: usize = 10_000;
+/// Most tables of one transaction.
+pub const TRANSACTION_TABLES_MAX: usize = 64;
+/// Most names in one piece of a list.
+pub const PAGE_NAMES_MAX: usize = 1_000;
+/// Most branches and tags of a topic's table.
+pub const TOPIC_REFS_MAX: usize = 1_000;
+/// Most bytes of a topic table's properties.
+pub const TOPIC_PROPERTIES_BYTES_MAX: usize = 256 << 10;
 
 const _: () = assert!(EVENT_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(2 * BATCH_BYTES_MAX <= SEGMENT_BYTES_MAX, "a batch and its dead letters fit one segment");

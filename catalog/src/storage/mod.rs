@@ -17,6 +17,7 @@ mod rooted;
 mod s3;
 mod segment;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ struct Inner {
     /// How long a conditional write is tried.
     deadline: Duration,
     env: Env,
+    /// What other clients need to reach the same place.
+    client_settings: Vec<s3::Told>,
 }
 
 /// The state of a register at a moment.
@@ -123,7 +126,8 @@ impl Store {
             Address::Folder(folder) => Self::open_folder(folder, deadline, env).await?,
             Address::S3 { bucket, prefix } => {
                 let objects = Arc::new(s3::connect(&bucket, &prefix, &config.options, None)?);
-                Self::over(objects, Location::s3(&bucket, &prefix), deadline, env)
+                let settings = s3::client_settings(&bucket, &config.options)?;
+                Self::over_telling(objects, Location::s3(&bucket, &prefix), deadline, env, settings)
             }
         };
         format::claim(&store).await?;
@@ -139,7 +143,9 @@ impl Store {
             return Err(CatalogError::new(ErrorKind::Invalid, message));
         };
         let objects = Arc::new(s3::connect(&bucket, &prefix, &config.options, Some(connector))?);
-        let store = Self::over(objects, Location::s3(&bucket, &prefix), Duration::from_millis(config.deadline_ms), env);
+        let deadline = Duration::from_millis(config.deadline_ms);
+        let settings = s3::client_settings(&bucket, &config.options)?;
+        let store = Self::over_telling(objects, Location::s3(&bucket, &prefix), deadline, env, settings);
         format::claim(&store).await?;
         Ok(store)
     }
@@ -158,7 +164,9 @@ impl Store {
                 let local = Arc::new(LocalFolder::open_read_only(&folder).map_err(absent)?);
                 let location = Location::folder(local.root())?;
                 let objects = Arc::new(ReadOnly::new(Arc::clone(&local), meter));
-                Self { inner: Arc::new(Inner { objects, registers: local, local: None, location, deadline, env }) }
+                let client_settings = Vec::new();
+                let inner = Inner { objects, registers: local, local: None, location, deadline, env, client_settings };
+                Self { inner: Arc::new(inner) }
             }
             Address::S3 { bucket, prefix } => {
                 let objects = ReadOnly::new(s3::connect(&bucket, &prefix, &config.options, None)?, meter);
@@ -179,14 +187,27 @@ impl Store {
         let local = Arc::new(opened.map_err(std::io::Error::from).flatten().map_err(unavailable)?);
         let location = Location::folder(local.root())?;
         let (objects, registers) = (Arc::new(Counted(Arc::clone(&local))), Arc::new(Counted(Arc::clone(&local))));
-        Ok(Self { inner: Arc::new(Inner { objects, registers, local: Some(local), location, deadline, env }) })
+        let client_settings = Vec::new();
+        let inner = Inner { objects, registers, local: Some(local), location, deadline, env, client_settings };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// A store in an object store with conditional puts.
+    /// A store in an object store with conditional puts, of which other clients are told nothing.
     fn over<S: ObjectStore>(objects: Arc<S>, location: Location, deadline: Duration, env: Env) -> Self {
+        Self::over_telling(objects, location, deadline, env, Vec::new())
+    }
+
+    fn over_telling<S: ObjectStore>(
+        objects: Arc<S>,
+        location: Location,
+        deadline: Duration,
+        env: Env,
+        client_settings: Vec<s3::Told>,
+    ) -> Self {
         let objects = Arc::new(Counted(objects));
         let registers = Arc::new(ObjectRegisters(Arc::clone(&objects)));
-        Self { inner: Arc::new(Inner { objects, registers, local: None, location, deadline, env }) }
+        let inner = Inner { objects, registers, local: None, location, deadline, env, client_settings };
+        Self { inner: Arc::new(inner) }
     }
 
     /// How many lanes the store has, at least `wanted` from now on: recorded in `firn.json`, never falls.
@@ -216,6 +237,13 @@ impl Store {
     /// True for a local folder.
     pub fn is_local(&self) -> bool {
         self.inner.local.is_some()
+    }
+
+    /// What an Iceberg client must be told to reach the store itself, by Iceberg's names (`s3.endpoint`, …); with `keys`, the server's own keys to it. Empty for
+    /// a local folder.
+    pub fn client_settings(&self, keys: bool) -> BTreeMap<String, String> {
+        let told = self.inner.client_settings.iter().filter(|told| keys || !told.is_secret);
+        told.filter_map(|told| Some((told.name.to_owned(), told.value.clone()?))).collect()
     }
 
     /// The full URI of a path, as Iceberg metadata names it: `file:///…` or `s3://…`. Not percent-encoded.

@@ -49,6 +49,19 @@ impl TableState {
         }
     }
 
+    /// Whether `next`, a snapshot of another engine that is to follow the current one, only rearranges its rows. Returns how many there are.
+    ///
+    /// Errors: `Conflict`, saying what, if it does more; those of reading manifests.
+    pub(super) async fn check_replace(&self, next: &Snapshot) -> Result<u64> {
+        let before = match self.metadata().current_snapshot() {
+            Some(current) => self.live(current).await?,
+            None => Live::new(),
+        };
+        let after = self.live(next).await?;
+        replaces(&before, &after).map_err(|what| self.not_a_replace(next, &what))?;
+        Ok(after.values().sum())
+    }
+
     /// Errors: `Conflict` if there are delete files among them.
     async fn live(&self, snapshot: &Snapshot) -> Result<Live> {
         let mut live = Live::new();

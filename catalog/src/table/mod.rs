@@ -20,6 +20,7 @@ mod leave;
 mod manifests;
 mod metrics;
 mod naming;
+mod outside;
 mod parquet_schema;
 mod pointer;
 mod properties;
@@ -40,7 +41,7 @@ use iceberg::spec::{ManifestEntryRef, ManifestFile, TableMetadata};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use parking_lot::RwLock;
-use schemas::{ErrorKind, TenantName, TopicDef, TopicId, Watermark};
+use schemas::{ErrorKind, TenantName, TopicDef, TopicId, TopicName, Watermark};
 
 pub use catalog::EmbeddedCatalog;
 pub use commit::FlushRows;
@@ -55,9 +56,12 @@ use crate::error::{CatalogError, Result};
 use crate::storage::{Creation, Store, Swap};
 use create::first_metadata;
 use naming::content_id;
+pub(crate) use outside::Declined;
+use pointer::Pinned;
+pub(crate) use pointer::Pointer;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use pointer::fuzz_pointer;
-use pointer::{Pinned, Pointer};
+pub(crate) use properties::TOPIC as TOPIC_PROPERTY;
 
 /// Bytes of manifests that are kept in memory, as they are in their files; a few times that when parsed.
 const MANIFEST_CACHE_BYTES: u64 = 32 << 20;
@@ -284,6 +288,26 @@ impl Tables {
     pub fn forget(&self, topic: &TopicId) {
         self.shared.opened.write().remove(topic);
         self.shared.closed.write().remove(topic);
+    }
+
+    /// The pointer of a topic's table as its register has it. `None` if there never was one.
+    pub(crate) async fn pointer(&self, tenant: &TenantName, topic: &TopicName) -> Result<Option<Pointer>> {
+        Ok(self.shared.read_pointer(&Pointer::path(tenant, topic)).await?.map(|pinned| pinned.pointer))
+    }
+
+    /// A whole object by its full URI. Errors: `NotFound`, `Unavailable`, `Invalid` if it does not lie in the store.
+    pub(crate) async fn read_object(&self, uri: &str) -> Result<Bytes> {
+        self.shared.read(uri).await
+    }
+
+    /// Creates an object whose name nobody else uses.
+    pub(crate) async fn create_object(&self, uri: &str, bytes: Bytes) -> Result<()> {
+        self.shared.create(uri, bytes).await
+    }
+
+    /// Removes a metadata file that nothing leads to any more, or leaves it as litter.
+    pub(crate) async fn delete_metadata(&self, uri: &str) {
+        self.shared.delete_quietly(uri).await;
     }
 
     /// The store they lie in.

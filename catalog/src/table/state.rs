@@ -59,6 +59,15 @@ impl TableState {
         })
     }
 
+    /// The state that other metadata would make current after this one: what is to be published is looked at first.
+    ///
+    /// Errors: those of [`Self::new`].
+    pub(super) fn followed_by(&self, metadata: Arc<TableMetadata>) -> Result<Self> {
+        let topic = self.pinned.pointer.topic;
+        let (name, uri) = (self.name.clone(), self.metadata_uri.clone());
+        Self::new(Arc::clone(&self.shared), name, topic, self.pinned.clone(), uri, metadata)
+    }
+
     /// First seq not in the table.
     pub fn watermark(&self) -> Watermark {
         self.watermark
@@ -88,6 +97,10 @@ impl TableState {
 
     pub(super) fn pinned(&self) -> &Pinned {
         &self.pinned
+    }
+
+    pub(crate) fn table_metadata(&self) -> &Arc<TableMetadata> {
+        &self.metadata
     }
 
     pub(super) fn metadata(&self) -> &Arc<TableMetadata> {
