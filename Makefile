@@ -32,6 +32,12 @@ test-stores: ## Which S3 servers the probe takes and which it refuses (builds Mi
 	$(CARGO_BUILD)
 	$(SYSTEM) --include-ignored stores::
 
+.PHONY: test-rck
+test-rck: ## The Iceberg project's own compatibility kit against the REST catalog (220 MB once; minutes)
+	tests/tools/install rck
+	$(CARGO_BUILD)
+	$(SYSTEM) --include-ignored --nocapture rest::the_compatibility_kit
+
 .PHONY: test-crash
 test-crash: ## kill -9 sixty times under load, on a local folder and on S3; prints where each struck
 	tests/tools/install versitygw

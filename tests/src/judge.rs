@@ -1,6 +1,6 @@
 //! Other engines as judges: Python and Java programs under `tests/judges` that answer in JSON.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -18,9 +18,10 @@ pub async fn python(name: &str, arguments: &[&str]) -> Result<Value> {
 
 /// The same with further environment variables.
 pub async fn python_with(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Value> {
-    let mut command = Command::new(tool("venv")?.join("bin/python"));
+    let packages = if name.ends_with("duckdb") { "duckdb" } else { "venv" };
+    let mut command = Command::new(tool(packages)?.join("bin/python"));
     command.arg(script(&format!("{name}.py"))).args(arguments).envs(environment.iter().copied());
-    if name == "spark" {
+    if name.ends_with("spark") {
         command.env("FIRN_JARS", tool("jars")?);
     }
     verdict(command).await
@@ -37,6 +38,38 @@ pub async fn java(name: &str, arguments: &[&str]) -> Result<Value> {
     command.args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp"]).arg(driver);
     command.arg(script(&format!("{name}.java"))).args(arguments);
     verdict(command).await
+}
+
+/// Runs the REST compatibility kit of the Iceberg project against a catalog; all that it says. `places` is a folder among those of users' tables.
+///
+/// Errors: with all that it said, if a test of it failed or it could not run.
+pub async fn compatibility_kit(uri: &str, places: &Path) -> Result<String> {
+    let jars = std::fs::read_dir(tool("rck")?)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    // The console's own copy of JUnit before the one inside the kit.
+    let (console, kit): (Vec<_>, Vec<_>) =
+        jars.into_iter().partition(|path| path.to_string_lossy().contains("console-standalone"));
+    let classes = std::env::join_paths(console.into_iter().chain(kit))?;
+    let mut command = Command::new("java");
+    // Tests of it that ask for a place to keep metadata at are given one that the catalog writes to.
+    command.arg(format!("-Djava.io.tmpdir={}", places.display())).arg("-Drck.requires-namespace-create=true");
+    command.arg("-Drck.supports-names-with-dot=true");
+    command.arg(format!("-Duri={uri}")).arg("-cp").arg(classes).arg("org.junit.platform.console.ConsoleLauncher");
+    command.args([
+        "execute",
+        "--disable-banner",
+        "--disable-ansi-colors",
+        "--details=tree",
+        "--config=rck.local=false",
+    ]);
+    for class in ["RESTCompatibilityKitCatalogTests", "RESTCompatibilityKitViewCatalogTests"] {
+        command.arg(format!("--select-class=org.apache.iceberg.rest.{class}"));
+    }
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("the kit ended with {}:\n{said}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(said)
 }
 
 fn script(file: &str) -> PathBuf {

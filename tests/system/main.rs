@@ -15,6 +15,7 @@ mod notebook;
 mod ownership;
 mod producers;
 mod replay;
+mod rest;
 mod stores;
 mod subscription;
 mod torture;
