@@ -118,7 +118,8 @@ async fn produce(client: Client, mut events: usize, stop: Arc<AtomicBool>) -> us
         append(&client, events..events + 200).await;
         events += 200;
         client.flush("kafka").await.unwrap();
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // As often as a topic flushes by itself.
+        tokio::time::sleep(Duration::from_secs(3)).await;
     }
     events
 }

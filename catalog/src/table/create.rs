@@ -27,6 +27,11 @@ const FIRST_BUCKETS: u32 = 1;
 /// Metadata files that stay behind the current one, for readers that hold an older pointer.
 const METADATA_VERSIONS_KEPT: usize = 100;
 
+/// Further tries of a commit by other engines: what they replace files by, a flush overtakes every few seconds.
+const OTHERS_RETRIES: u32 = 20;
+/// Longest wait between two of these.
+const OTHERS_RETRY_WAIT_MS: u64 = 2_000;
+
 /// An empty table of the topic at `location` (a full URI). The table's uuid is the topic's id: the table is the topic, as long as both live.
 ///
 /// Written out as the document that it is: Iceberg's builder would give the fields other ids.
@@ -86,6 +91,8 @@ fn first_properties(def: &TopicDef) -> HashMap<&'static str, String> {
         ("write.metadata.delete-after-commit.enabled", "true".to_owned()),
         ("write.metadata.previous-versions-max", METADATA_VERSIONS_KEPT.to_string()),
         ("write.distribution-mode", "hash".to_owned()),
+        ("commit.retry.num-retries", OTHERS_RETRIES.to_string()),
+        ("commit.retry.max-wait-ms", OTHERS_RETRY_WAIT_MS.to_string()),
         (SNAPSHOT_AGE, SNAPSHOT_AGE_MS.to_string()),
         (SNAPSHOTS_KEPT, SNAPSHOTS_KEPT_MIN.to_string()),
     ])

@@ -82,8 +82,11 @@ impl Tables {
         updates: &[TableUpdate],
     ) -> Result<Arc<TableState>> {
         let commit = self.shared.env.uuid().to_string();
-        let absent = || CatalogError::new(ErrorKind::NotFound, format!("Table does not exist: {tenant}.{}", def.name));
-        let mut base = self.open(tenant, def).await?.ok_or_else(absent)?;
+        if self.watermark(&def.id).is_none() {
+            let message = format!("table {tenant}.{} is not open in this process yet; come again", def.name);
+            return Err(CatalogError::new(ErrorKind::Unavailable, message).into());
+        }
+        let mut base = self.load(def).await?;
         for attempt in 0..TRIES_MAX {
             if attempt > 0 {
                 base = self.look(def).await?;
