@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use iceberg::spec::ManifestStatus;
+use iceberg::spec::{ManifestStatus, TableMetadata};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use schemas::{ErrorKind, TopicDef};
@@ -83,7 +83,8 @@ impl Tables {
                 .remove_snapshots(&forgettable(base.metadata(), now_ms))
                 .set_properties(HashMap::from([(properties::SWEEP.to_owned(), generation)]))
                 .and_then(|builder| builder.build());
-            let built = built.map_err(|error| iceberg_error(base.name(), error))?;
+            let mut built = built.map_err(|error| iceberg_error(base.name(), error))?;
+            built.metadata = updated_at(&built.metadata, now_ms)?;
             if let Some(state) = self.publish(def, &commit, &base, built).await? {
                 return Ok(state);
             }
@@ -109,6 +110,16 @@ impl Tables {
             }
         }
     }
+}
+
+/// The same metadata with another time of its last update. The builder takes the machine's clock, whatever the base says: if that was set back by more than
+/// a minute since the last flush, nobody could read the table any more.
+fn updated_at(metadata: &TableMetadata, ms: i64) -> Result<TableMetadata> {
+    let edited = serde_json::to_value(metadata).and_then(|mut document| {
+        document["last-updated-ms"] = ms.into();
+        serde_json::from_value(document)
+    });
+    edited.map_err(|error| CatalogError::new(ErrorKind::Internal, "the metadata of a sweep").caused_by(error))
 }
 
 /// Fingerprints of everything that a table's metadata leads to: every snapshot, branches and tags, statistics, and the metadata files that are kept. A set

@@ -171,3 +171,33 @@ async fn a_sweep_whose_answer_is_lost_begins_a_generation_all_the_same() {
     assert_eq!(state.generation().unwrap(), swept.generation);
     check_whole(&state).await;
 }
+
+/// A clock that a test sets.
+#[derive(Debug, Default)]
+struct Clock(std::sync::atomic::AtomicI64);
+
+impl crate::env::Source for Clock {
+    fn now_micros(&self) -> i64 {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn random(&self) -> [u8; 16] {
+        Env::system().nonce()
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_of_a_new_table_after_the_clock_was_set_back_leaves_it_readable() {
+    let store = store([], std::time::Duration::from_secs(1));
+    let def = orders();
+    let clock = Arc::new(Clock::default());
+    // Ahead of the machine's by a day.
+    clock.0.store(Env::system().now_micros() + 86_400_000_000, std::sync::atomic::Ordering::Relaxed);
+    let tables = Tables::new(store.clone(), Env::from_source(Arc::clone(&clock) as _));
+    tables.ensure(&tenant(), &def).await.unwrap();
+    clock.0.store(Env::system().now_micros(), std::sync::atomic::Ordering::Relaxed);
+    tables.sweep(&def).await.unwrap();
+    flush(&tables, &def, 1, &[events(&def, 1, &[("a", "eu")])]).await.unwrap();
+    let state = table(&store, &def).await.load(&def).await.unwrap();
+    assert_eq!(state.watermark(), Watermark(Seq(2)));
+}
