@@ -112,8 +112,8 @@ impl Tables {
     }
 }
 
-/// The same metadata with another time of its last update. The builder takes the machine's clock, whatever the base says: if that was set back by more than
-/// a minute since the last flush, nobody could read the table any more.
+/// The same metadata with another time of its last update. The builder takes the machine's clock, whatever the base says: of a table that has no snapshot
+/// yet it then writes, after a clock that was set back by more than a minute, what nobody can read. With a snapshot it refuses instead, and the sweep waits.
 fn updated_at(metadata: &TableMetadata, ms: i64) -> Result<TableMetadata> {
     let edited = serde_json::to_value(metadata).and_then(|mut document| {
         document["last-updated-ms"] = ms.into();
