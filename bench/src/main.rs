@@ -3,6 +3,7 @@
 //! Server and client are separate processes on one machine, as a user would run them; the store is a fresh local folder. Every figure is printed
 //! with what it is measured against, so that a slow machine slows both. Build with `--release`.
 
+mod aged;
 mod baseline;
 mod counter;
 mod events;
@@ -34,6 +35,9 @@ struct Args {
     /// Keys in the table in `cold`.
     #[arg(long, default_value_t = 1_000_000)]
     cold_keys: i64,
+    /// Millions of events of the table that is aged by a day; the stated target is for 10.
+    #[arg(long, default_value_t = 10)]
+    aged_millions: u64,
     /// How many topics share the load in `requests`.
     #[arg(long, value_delimiter = ',', default_value = "1,100,10000")]
     request_topics: Vec<usize>,
@@ -50,7 +54,7 @@ struct Args {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "burst,sustain,latency,live,replay,lookup,sql,requests,counter,cold"
+        default_value = "burst,sustain,latency,live,replay,lookup,sql,aged,requests,counter,cold"
     )]
     only: Vec<String>,
     /// Settings of the write path that differ in `burst` and `sustain`, as JSON.
@@ -112,6 +116,9 @@ async fn measure(args: &Args) -> Result<()> {
     }
     if wanted("lookup") {
         lookup::by_key(&mut report, args.lookup_millions).await?;
+    }
+    if wanted("aged") {
+        aged::day(&mut report, args.aged_millions).await?;
     }
     if wanted("requests") {
         let place = requests::Place::new(args.request_store.as_deref())?;

@@ -188,9 +188,14 @@ impl Process {
 
     /// Processor time that it has used so far, seconds.
     pub(crate) fn cpu_s(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id().context("it runs")?))?;
-        let fields: VecDeque<&str> = stat.rsplit_once(')').context("a command name")?.1.split_whitespace().collect();
-        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        Ok(ticks as f64 / 100.0)
+        cpu_s_of(&self.child.id().context("it runs")?.to_string())
     }
+}
+
+/// Processor time that a process, by its number or `self`, has used so far, seconds: what others do on the machine does not count.
+pub(crate) fn cpu_s_of(process: &str) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let fields: VecDeque<&str> = stat.rsplit_once(')').context("a command name")?.1.split_whitespace().collect();
+    let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(ticks as f64 / 100.0)
 }

@@ -9,6 +9,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use rand::RngCore;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinError;
 use uuid::Uuid;
 
@@ -85,6 +87,33 @@ impl Env {
     /// Connects to another process at `place` (host and port) and hangs up. Errors: those of the network; `ConnectionRefused` if nobody listens there.
     pub async fn knock(&self, place: &str) -> io::Result<()> {
         self.source.knock(place).await
+    }
+
+    /// Work that computes and waits by turns for long, on a thread of its own. Broken off where it next waits, if nobody waits for it any more.
+    ///
+    /// Errors: it panicked.
+    pub async fn apart<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, JoinError> {
+        if self.source.computes_inline() {
+            return Ok(work.await);
+        }
+        let (given_up, waits) = oneshot::channel::<()>();
+        let runtime = Handle::current();
+        let running = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    biased;
+                    _ = waits => None,
+                    done = work => Some(done),
+                }
+            })
+        });
+        let done = running.await;
+        drop(given_up);
+        // It gives up only when this future, which holds the other end, is gone.
+        done.map(|done| done.expect("somebody waits for it"))
     }
 
     /// A new identity (a UUID of version 4).

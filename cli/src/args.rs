@@ -111,6 +111,19 @@ pub(crate) enum Topic {
         /// The topic.
         name: String,
     },
+    /// Show the files of a topic's table by seq range, and what will be compacted next, and why.
+    Files {
+        /// The topic.
+        name: String,
+    },
+    /// Compact a topic's table now. The server does so by itself as it comes due.
+    Compact {
+        /// The topic.
+        name: String,
+        /// Merge whatever can be merged, due or not.
+        #[arg(long)]
+        whole: bool,
+    },
 }
 
 /// `firn topic create`

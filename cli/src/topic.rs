@@ -1,5 +1,7 @@
 //! `firn topic`, `firn flush`, `firn health`.
 
+mod files;
+
 use flight::actions::{TopicDescription, TopicSummary};
 use ingest::engine::Standing;
 use schemas::topic::{FlushSpec, Nanos};
@@ -47,6 +49,8 @@ pub(crate) async fn run(client: Client, command: Topic, as_json: bool) -> Result
         }
         Topic::Resume { name } => resume(&client, &name, as_json).await,
         Topic::Sweep { name } => sweep(&client, &name, as_json).await,
+        Topic::Files { name } => files::list(&client, &name, as_json).await,
+        Topic::Compact { name, whole } => files::compact(&client, &name, whole, as_json).await,
     }
 }
 

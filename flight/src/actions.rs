@@ -8,6 +8,8 @@
 //! | `drop-topic` | `{"topic":"orders"}` | one, `{"dropped":"orders"}` |
 //! | `resume-topic` | `{"topic":"orders"}` | one, `{"resumed":"orders","had_stopped":true}` |
 //! | `sweep-topic` | `{"topic":"orders"}` | one, `{"swept":"orders","generation":3,"removed_files":2,"removed_bytes":4096}` |
+//! | `topic-files` | `{"topic":"orders"}` | one [`TableReport`](catalog::table::TableReport) |
+//! | `compact-topic` | `{"topic":"orders","whole":true}` | one, `{"compacted":"orders","jobs":1,"rows":80,"files_in":4,…}` |
 //! | `producer` | [`BeginProducer`]: `{"topic":"orders","producer":"loader","resume":true}` | one, `{"producer_epoch":3,"next_producer_seq":18}` |
 //! | `fence` | [`SetFence`]: `{"topic":"orders","key_prefix":"o-","token":5}` | one, `{"token":5}`; null if it was never set |
 //! | `flush` | empty, `{}` or `{"topic":"orders"}` | one, `{"flushed":"orders"}`, null for all |
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use arrow_flight::{Action, ActionType};
 use bytes::Bytes;
-use catalog::table::{Swept, TableState};
+use catalog::table::{Compacted, Swept, TableState};
 use ingest::engine::TopicStatus;
 use schemas::{LaneId, Seq, ShardSeqs, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
 use serde::{Deserialize, Serialize};
@@ -34,13 +36,15 @@ use crate::shared::Shared;
 use crate::ticket::parse_json;
 
 /// Names and purposes of Firn's own actions.
-const ACTIONS: [(&str, &str); 11] = [
+const ACTIONS: [(&str, &str); 13] = [
     ("create-topic", "Makes a topic. Body: {\"name\",\"schema\",\"key\",\"path\"?,\"checks\"?,…}. Result: the topic."),
     ("describe-topic", "Definition, positions, tail and table of a topic. Body: {\"topic\"}."),
     ("list-topics", "The tenant's topics, one result each. Body: empty."),
     ("drop-topic", "Drops a topic. Body: {\"topic\"}."),
     ("resume-topic", "Takes a topic up again that has stopped. Body: {\"topic\"}."),
     ("sweep-topic", "Removes files of a topic's table that nothing names any more. Body: {\"topic\"}."),
+    ("topic-files", "The files of a topic's table by seq range, and what would be compacted next. Body: {\"topic\"}."),
+    ("compact-topic", "Compacts a topic's table now: what is due, or all. Body: {\"topic\",\"whole\"?}."),
     (
         "producer",
         "Issues a producer an epoch, so that what it sends twice is appended once. Body: {\"topic\",\"producer\",\"resume\"?}.",
@@ -134,6 +138,14 @@ struct OneTopic {
     topic: TopicName,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompactTopic {
+    topic: TopicName,
+    #[serde(default)]
+    whole: bool,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AnyTopic {
@@ -201,6 +213,21 @@ pub(crate) async fn run(shared: &Arc<Shared>, tenant: &TenantName, action: &Acti
             let Swept { generation, removed_files, removed_bytes } = shared.engine.sweep_topic(tenant, &topic).await?;
             one(&json!({
                 "swept": topic, "generation": generation, "removed_files": removed_files, "removed_bytes": removed_bytes,
+            }))
+        }
+        "topic-files" => {
+            let OneTopic { topic } = parse_json("topic-files", body)?;
+            shared.topic(tenant, &topic)?;
+            one(&shared.engine.topic_files(tenant, &topic).await?)
+        }
+        "compact-topic" => {
+            let CompactTopic { topic, whole } = parse_json("compact-topic", body)?;
+            shared.topic(tenant, &topic)?;
+            let Compacted { jobs, rows, files_in, bytes_in, files_out, bytes_out } =
+                shared.engine.compact_topic(tenant, &topic, whole).await?;
+            one(&json!({
+                "compacted": topic, "jobs": jobs, "rows": rows, "files_in": files_in, "bytes_in": bytes_in,
+                "files_out": files_out, "bytes_out": bytes_out,
             }))
         }
         "producer" => producers::begin(shared, tenant, body).await,

@@ -1,5 +1,6 @@
 //! What an operator can set. Plain data with defaults; units last.
 
+use catalog::table::Compaction;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the write path.
@@ -9,7 +10,7 @@ pub struct Settings {
     /// Age of a topic's oldest unflushed event at which it is flushed, milliseconds.
     pub flush_interval_ms: u64,
     /// Table commits a second that this process makes for age alone, over all its topics. Beyond it every topic's interval is stretched by the same
-    /// factor; a topic that holds `flush_bytes` is flushed all the same.
+    /// factor; a topic that holds `flush_bytes` is flushed all the same. Compactions and expiries may be a third as many besides.
     pub commits_per_second_max: f64,
     /// Unflushed Arrow bytes of a topic at which it is flushed.
     pub flush_bytes: u64,
@@ -45,6 +46,10 @@ pub struct Settings {
     /// Arrow bytes of parked topics' events that stay in memory, so that they can be read. A topic that is parked beyond that can be read again once it has
     /// been resumed.
     pub parked_bytes_max: u64,
+    /// How often the topics of a lane are looked at for ranges to compact and snapshots to expire, milliseconds.
+    pub maintenance_interval_ms: u64,
+    /// How tables are compacted.
+    pub compaction: Compaction,
     /// How often files that no snapshot needs are looked for and removed, milliseconds.
     pub sweep_interval_ms: u64,
 }
@@ -70,6 +75,8 @@ impl Default for Settings {
             log_bytes_max: 2 << 30,
             parked_bytes_max: 256 << 20,
             dropped_grace_ms: 24 * 3_600_000,
+            maintenance_interval_ms: 1_000,
+            compaction: Compaction::default(),
             sweep_interval_ms: 6 * 3_600_000,
         }
     }

@@ -1,5 +1,8 @@
 //! What an operator can set of the read path. Plain data with defaults; units last.
 
+use std::time::Duration;
+
+use schemas::limits::QUERY_SECONDS_MAX;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the read path.
@@ -14,7 +17,7 @@ pub struct Settings {
     pub spill_dir: Option<std::path::PathBuf>,
     /// Largest spill, bytes.
     pub spill_bytes_max: u64,
-    /// How long a query may run, milliseconds. Shorter than the retention of table snapshots.
+    /// How long a query may run, milliseconds; never longer than 15 minutes: what a query reads is removed from the store some time after.
     pub deadline_ms: u64,
     /// Queries at once; more wait.
     pub concurrent_max: usize,
@@ -22,6 +25,13 @@ pub struct Settings {
     pub metadata_cache_bytes: usize,
     /// Cached last seqs of keys and patterns in tables, for conditional appends, bytes.
     pub last_seq_cache_bytes: usize,
+}
+
+impl Settings {
+    /// How long a query may run.
+    pub(crate) fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms).min(Duration::from_secs(QUERY_SECONDS_MAX))
+    }
 }
 
 impl Default for Settings {

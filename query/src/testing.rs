@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Int64Type};
 use catalog::storage::StoreConfig;
-use catalog::table::{FlushRows, Tables};
+use catalog::table::{Compaction, FlushRows, Tables};
 use catalog::topics::Topics;
 use catalog::view::{Tail, TailChunk, TailSnapshot};
 use catalog::{Env, Store};
@@ -114,6 +114,11 @@ impl World {
         let rows = FlushRows { from, to, batches: &batches, lane: LaneId(0), epoch: Epoch(1) };
         self.tables.flush(def, rows).await.unwrap();
         self.tail.trim(def.id, to);
+    }
+
+    /// Compacts the topic's table until nothing more can be merged.
+    pub(crate) async fn compact(&self, def: &Arc<TopicDef>, settings: &Compaction) {
+        while self.tables.compact(def, settings, true).await.unwrap().is_some() {}
     }
 
     /// The name of a topic.

@@ -104,7 +104,14 @@ pub const PAGE_NAMES_MAX: usize = 1_000;
 pub const TOPIC_REFS_MAX: usize = 1_000;
 /// Most bytes of a topic table's properties.
 pub const TOPIC_PROPERTIES_BYTES_MAX: usize = 256 << 10;
+/// Longest that a query may run, seconds, whatever is set: what it reads is removed some time after.
+pub const QUERY_SECONDS_MAX: u64 = 15 * 60;
+/// How often a process that serves a topic looks whether others have committed to its table, seconds: a query never begins on an older snapshot.
+pub const TABLE_LOOK_SECONDS: u64 = 4 * 60;
+/// How long a snapshot of a table was not the current one before its files may be removed, seconds.
+pub const SNAPSHOT_GRACE_SECONDS: u64 = 20 * 60;
 
+const _: () = assert!(QUERY_SECONDS_MAX + TABLE_LOOK_SECONDS < SNAPSHOT_GRACE_SECONDS, "no query meets a removal (P7)");
 const _: () = assert!(EVENT_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(2 * BATCH_BYTES_MAX <= SEGMENT_BYTES_MAX, "a batch and its dead letters fit one segment");
 const _: () = assert!(SEGMENT_BYTES_MAX < i32::MAX as usize / 8, "joined batches stay far below 32-bit Arrow offsets");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::table::Compaction;
 use ingest::Settings;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -52,6 +53,17 @@ impl Plan {
         };
         let strike_interval_ms = random.random_range(1_500..6_000);
         let (nodes, reads) = (random.random_range(2..4), random.random_range(2..6));
+        // Files so small that what little is appended fills some of level 1, and buckets.
+        let settings = Settings {
+            maintenance_interval_ms: random.random_range(50..1_000),
+            compaction: Compaction {
+                file_bytes: 16 << 10,
+                level1_bytes_min: random.random_range(1_000..20_000),
+                bucket_bytes: random.random_range(4_000..80_000),
+                ..Compaction::default()
+            },
+            ..settings
+        };
         Self { seed, nodes, clients, operations, reads, rates, settings, strike_interval_ms }
     }
 }

@@ -205,3 +205,29 @@ async fn topics_are_made_listed_described_and_dropped() -> Result<()> {
     assert_eq!(world.json(&["topic", "list", "--json"])?.len(), 1);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_where_a_topics_rows_lie_and_has_them_compacted() -> Result<()> {
+    let world = World::new().await?;
+    for number in 0..3 {
+        let row = format!("{{\"k\":\"a\",\"n\":{number}}}\n");
+        let path = world.file(&format!("{number}.ndjson"), row.as_bytes())?;
+        world.json(&["produce", "t", &path, "--json"])?;
+        world.json(&["flush", "t", "--json"])?;
+    }
+    let report = world.json(&["topic", "files", "t", "--json"])?;
+    assert_eq!(report[0]["ranges"].as_array().map(Vec::len), Some(3), "{report:?}");
+    let shown = text(&world.firn(&["topic", "files", "t"], b"")?.stdout);
+    assert!(shown.contains("3 ranges") && shown.contains("nothing is due"), "{shown}");
+    let nothing = text(&world.firn(&["topic", "compact", "t"], b"")?.stdout);
+    assert!(nothing.contains("nothing of t was due"), "{nothing}");
+    let done = world.json(&["topic", "compact", "t", "--whole", "--json"])?;
+    assert_eq!(
+        (&done[0]["rows"], &done[0]["files_in"], &done[0]["files_out"]),
+        (&3.into(), &3.into(), &1.into()),
+        "{done:?}"
+    );
+    assert_eq!(world.json(&["topic", "files", "t", "--json"])?[0]["ranges"].as_array().map(Vec::len), Some(1));
+    assert_eq!(world.firn(&["topic", "files", "none"], b"")?.status.code(), Some(3), "there is no such topic");
+    Ok(())
+}

@@ -1,10 +1,17 @@
 //! Other engines open a topic's table from its metadata file alone, and find in it what Firn's own SQL finds.
 
+use std::process::Command;
+use std::sync::Arc;
+
+use catalog::Env;
+use catalog::env::Source;
+use flight::server::Server;
 use serde_json::{Value, json};
 use tests::client::{Client, append_with, to_topic};
 use tests::data::{FLIGHTS, KAFKA, Stream};
+use tests::process::firn;
 use tests::s3::{Kind, S3};
-use tests::serve::{local, serve};
+use tests::serve::{config, local, serve, start};
 use tests::tools::repository;
 use tests::{judge, rows};
 
@@ -82,6 +89,103 @@ async fn pyiceberg_and_spark_agree_with_sql_on_both_streams() {
         assert!(iceberg["properties"]["firn.watermark"].is_string(), "{iceberg}");
     }
     server.shutdown().await;
+}
+
+/// So little that the streams fill files of level 1, and buckets.
+fn compacting(folder: &std::path::Path) -> flight::server::ServerConfig {
+    let mut config = config(local(folder));
+    config.ingest.compaction.enabled = false;
+    config.ingest.compaction.file_bytes = 256 << 10;
+    config.ingest.compaction.level1_bytes_min = 32 << 10;
+    config.ingest.compaction.bucket_bytes = 256 << 10;
+    config
+}
+
+/// Levels and partition specs that a topic's files are of.
+async fn places(client: &Client, topic: &str) -> std::collections::BTreeSet<String> {
+    let report = client.action("topic-files", &json!({ "topic": topic })).await.unwrap();
+    let files = report["ranges"].as_array().unwrap().iter().flat_map(|range| range["files"].as_array().unwrap());
+    let place = |file: &Value| match file["bucket"].as_str() {
+        Some(bucket) => format!("level 1 of {} buckets", bucket.split('/').next_back().unwrap()),
+        None => "level 0".to_owned(),
+    };
+    files.map(place).collect()
+}
+
+/// This machine, an hour from now.
+#[derive(Debug)]
+struct Later(Env);
+
+impl Source for Later {
+    fn now_micros(&self) -> i64 {
+        self.0.now_micros() + 3_600_000_000
+    }
+
+    fn random(&self) -> [u8; 16] {
+        self.0.nonce()
+    }
+}
+
+/// Loads flights in many flushes, compacts them now and then and then as a whole, and flushes some more.
+async fn load_and_compact(client: &Client) {
+    client.create(&FLIGHTS.spec()).await.unwrap();
+    let append = async |events: std::ops::Range<usize>| {
+        client.append(append_with("flights", "reject-row"), FLIGHTS.batches(events, 1_000)).await.unwrap();
+        client.flush("flights").await.unwrap();
+    };
+    let mut found = std::collections::BTreeSet::new();
+    for begin in (0..100_000).step_by(5_000) {
+        append(begin..begin + 5_000).await;
+        if begin % 40_000 == 35_000 {
+            let done = client.action("compact-topic", &json!({ "topic": "flights" })).await.unwrap();
+            assert!(done["rows"].as_u64() > Some(0), "{done}");
+            found.extend(places(client, "flights").await);
+        }
+    }
+    assert!(found.iter().any(|place| place.starts_with("level 1")), "{found:?}");
+    let before = own_facts(client, "flights", "N14228", &json!({"sums": {}})).await;
+    let done = client.action("compact-topic", &json!({ "topic": "flights", "whole": true })).await.unwrap();
+    assert!(done["files_out"].as_u64() > Some(1), "{done}");
+    assert_eq!(own_facts(client, "flights", "N14228", &json!({"sums": {}})).await, before);
+    for begin in (100_000..104_000).step_by(32) {
+        append(begin..begin + 32).await;
+    }
+    found.extend(places(client, "flights").await);
+    assert!(found.len() >= 3, "level 0 and level 1 under two specs: {found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pyiceberg_and_spark_agree_with_sql_on_a_topic_that_was_compacted_under_several_specs_and_expired() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, client) = start(compacting(folder.path())).await.unwrap();
+    load_and_compact(&client).await;
+    server.shutdown().await;
+
+    let server =
+        Server::start(compacting(folder.path()), Env::from_source(Arc::new(Later(Env::system())))).await.unwrap();
+    let client = Client::connect(server.flight_addr()).await.unwrap();
+    let snapshots = async || {
+        client.action("topic-files", &json!({ "topic": "flights" })).await.unwrap()["snapshots"].as_u64().unwrap()
+    };
+    while snapshots().await > 130 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let replayed = client.get(&json!({ "replay": { "topic": "flights", "columns": ["_seq"] } })).await.unwrap();
+    let seqs = rows::integers(&replayed, "_seq");
+    assert!(seqs.iter().copied().eq(1..=seqs.len() as i64), "the whole topic in its order");
+
+    let metadata = metadata(&client, "flights").await;
+    let asked = [metadata.as_str(), "N14228"];
+    let iceberg = judge::python("iceberg", &asked).await.unwrap();
+    let own = own_facts(&client, "flights", "N14228", &iceberg).await;
+    assert_eq!((&own["count"], &own["max_seq"]), (&json!(seqs.len()), &json!(seqs.len())));
+    assert_agrees("PyIceberg", &iceberg, &own);
+    let spark = judge::python("spark", &asked).await.unwrap();
+    assert_agrees("Spark", &spark[0], &own_facts(&client, "flights", "N14228", &spark[0]).await);
+    server.shutdown().await;
+    let verify =
+        Command::new(firn().unwrap()).args(["verify", "flights", "--data"]).arg(folder.path()).output().unwrap();
+    assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -65,6 +66,57 @@ pub(super) struct Faulty {
     late: Mutex<JoinSet<()>>,
     breach: Option<Breach>,
     gate: Option<Arc<Gate>>,
+    life: Option<Arc<Life>>,
+}
+
+/// Objects that many processes share, some of which die.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared(Arc<InMemory>);
+
+/// How many changes of the store a process makes before it dies: from then on nothing that it asks for happens, and it gets no answer but errors.
+#[derive(Debug)]
+pub(crate) struct Life {
+    changes_left: Mutex<usize>,
+    /// Whether its last change happens, and only the answer is lost.
+    last_happens: bool,
+}
+
+impl Life {
+    /// True if it is over.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.changes_left.lock() == 0
+    }
+
+    /// Whether one more change happens, and whether its answer comes.
+    fn change(&self) -> (bool, bool) {
+        let mut left = self.changes_left.lock();
+        let lived = *left > 0;
+        *left = left.saturating_sub(1);
+        (lived && (*left > 0 || self.last_happens), *left > 0)
+    }
+}
+
+impl Shared {
+    /// The same objects, which go their own way from now on.
+    pub(crate) fn fork(&self) -> Self {
+        Self(Arc::new(self.0.fork()))
+    }
+
+    /// A process that meets no faults.
+    pub(crate) fn store(&self) -> Store {
+        self.over(None)
+    }
+
+    /// A process that dies at its `changes`-th change of the store, counted from 1.
+    pub(crate) fn mortal(&self, changes: usize, last_happens: bool) -> (Store, Arc<Life>) {
+        let life = Arc::new(Life { changes_left: Mutex::new(changes), last_happens });
+        (self.over(Some(Arc::clone(&life))), life)
+    }
+
+    fn over(&self, life: Option<Arc<Life>>) -> Store {
+        let faulty = Faulty { objects: Arc::clone(&self.0), life, ..Faulty::default() };
+        Store::over(Arc::new(faulty), Location::s3("bucket", &Path::from("root")), Duration::ZERO, Env::system())
+    }
 }
 
 /// Where puts wait until they are let through, one by one.
@@ -137,11 +189,23 @@ impl Faulty {
         Err(Error::Precondition { path: location.to_string(), source: "412".into() })
     }
 
+    /// Errors if the process has died.
+    fn check_life(&self) -> Result<()> {
+        match self.life.as_ref().is_some_and(|life| life.is_over()) {
+            true => Err(dead()),
+            false => Ok(()),
+        }
+    }
+
     /// Waits until every put that is late has landed.
     pub(super) async fn settle(&self) {
         let late = std::mem::take(&mut *self.late.lock());
         late.join_all().await;
     }
+}
+
+fn dead() -> Error {
+    Error::Generic { store: "faulty", source: "the process is dead".into() }
 }
 
 impl fmt::Display for Faulty {
@@ -155,6 +219,11 @@ impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         if let Some(gate) = &self.gate {
             gate.pass().await;
+        }
+        if let Some(life) = &self.life {
+            let (happens, answered) = life.change();
+            let put = if happens { Some(self.put(location, payload, opts).await) } else { None };
+            return put.filter(|_| answered).unwrap_or_else(|| Err(dead()));
         }
         let fault = self.plan.lock().pop_front().unwrap_or(Fault::None);
         let lost = || Error::Generic { store: "faulty", source: format!("{fault:?}").into() };
@@ -188,15 +257,29 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.check_life()?;
         self.objects.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.check_life()?;
         self.objects.get_ranges(location, ranges).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.objects.delete_stream(locations)
+        let Some(life) = self.life.clone() else { return self.objects.delete_stream(locations) };
+        let objects = Arc::clone(&self.objects);
+        let one_by_one = locations.then(move |location| {
+            let (life, objects) = (Arc::clone(&life), Arc::clone(&objects));
+            async move {
+                let (location, (happens, answered)) = (location?, life.change());
+                if happens {
+                    objects.delete(&location).await?;
+                }
+                if answered { Ok(location) } else { Err(dead()) }
+            }
+        });
+        one_by_one.boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

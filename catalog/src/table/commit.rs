@@ -17,15 +17,14 @@ use iceberg::spec::{
 use schemas::envelope::column;
 use schemas::planted::{Bug, planted};
 use schemas::{Epoch, ErrorKind, LaneId, Seq, TopicDef};
-use uuid::Uuid;
 
-use super::create::{LEVEL0_SPEC_ID, SORT_ORDER_ID};
+use super::create::LEVEL0_SPEC_ID;
 use super::decide::{Next, may_pin, next};
 use super::encode::encode;
-use super::forget::forgettable;
-use super::manifests::Draft;
-use super::metrics::data_file;
-use super::naming::content_id;
+use super::forget::{FORGOTTEN_BY_FLUSH_MIN, forgettable};
+use super::manifests::{Change, Draft};
+use super::metrics::{Place, data_file};
+use super::naming::{content_id, data_name};
 use super::pointer::{Pinned, Pointer};
 use super::rowhash::RowHash;
 use super::schema::iceberg_schema;
@@ -120,11 +119,12 @@ impl Tables {
             CatalogError::new(ErrorKind::Internal, "the encoder of a data file stopped").caused_by(error)
         })??;
 
-        let name = flush.file_name(generation, self.shared.env.uuid(), content_id(&encoded.bytes));
+        let range = flush.rows.from..flush.rows.to;
+        let name = data_name(def.id, &range, generation, self.shared.env.uuid(), &encoded.bytes);
         let uri = format!("{}/data/{name}", base.metadata().location());
         let size = encoded.bytes.len() as u64;
         self.shared.create(&uri, encoded.bytes).await?;
-        let file = data_file(uri, size, &encoded.footer, &schema, LEVEL0_SPEC_ID, SORT_ORDER_ID)?;
+        let file = data_file(uri, size, &encoded.footer, &schema, Place::level0())?;
         Ok(Written { file, row_hash: encoded.row_hash, generation, schema })
     }
 
@@ -144,7 +144,7 @@ impl Tables {
             schema: Arc::new(schema.clone()),
             memory: FileIO::new_with_memory(),
         };
-        let manifest_list = draft.write(written.file.clone()).await?;
+        let manifest_list = draft.write(Change::add(LEVEL0_SPEC_ID, written.file.clone())).await?;
         let snapshot = Snapshot::builder()
             .with_snapshot_id(draft.snapshot_id)
             .with_parent_snapshot_id(base.snapshot_id())
@@ -168,7 +168,11 @@ impl Tables {
         built: TableMetadataBuildResult,
     ) -> Result<Option<Arc<TableState>>> {
         let version = base.pinned().pointer.version;
-        let document = serde_json::to_vec(&built.metadata).map_err(|error| {
+        let built_metadata = match built.metadata.current_snapshot_id() == base.snapshot_id() {
+            true => dated(&built.metadata, base.metadata().last_updated_ms().max(self.shared.env.now_micros() / 1000))?,
+            false => built.metadata,
+        };
+        let document = serde_json::to_vec(&built_metadata).map_err(|error| {
             CatalogError::new(ErrorKind::Internal, format!("the metadata of table {}", base.name())).caused_by(error)
         })?;
         let location = base.metadata().location();
@@ -187,7 +191,7 @@ impl Tables {
             }
         };
         let pinned = Pinned { pointer, tag };
-        let metadata = Arc::new(built.metadata);
+        let metadata = Arc::new(built_metadata);
         let state = TableState::new(Arc::clone(&self.shared), name, def.id, pinned, metadata_uri, metadata)?;
         let state = self.remember(def, Arc::new(state));
         for old in built.expired_metadata_logs {
@@ -217,12 +221,6 @@ impl Tables {
 }
 
 impl Flush<'_> {
-    /// Topic, range, sweep generation, a nonce (a paused twin's late put must not land on a committed file), and the content's hash.
-    fn file_name(&self, generation: u64, nonce: Uuid, content: Uuid) -> String {
-        let FlushRows { from, to, .. } = self.rows;
-        format!("{}-{from}-{to}-g{generation}-{}-{}.parquet", self.def.id, nonce.as_simple(), content.as_simple())
-    }
-
     /// The schema that the table has with this flush, and its id: the rows' if it is newer than the table's.
     fn table_schema(&self, written: &Written, base: &TableState) -> Result<(Schema, i32)> {
         let metadata = base.metadata();
@@ -254,7 +252,7 @@ impl Flush<'_> {
             (properties::LANE.to_owned(), self.rows.lane.to_string()),
             (properties::EPOCH.to_owned(), self.rows.epoch.to_string()),
         ]);
-        let forgotten = forgettable(metadata, snapshot.timestamp_ms());
+        let forgotten = forgettable(metadata, snapshot.timestamp_ms(), FORGOTTEN_BY_FLUSH_MIN);
         let builder = metadata.as_ref().clone().into_builder(Some(base.metadata_uri().to_owned()));
         let built = builder
             .remove_snapshots(&forgotten)
@@ -305,6 +303,16 @@ impl Flush<'_> {
         );
         CatalogError::new(ErrorKind::Conflict, message)
     }
+}
+
+/// The same, updated at `ms`. Metadata without a new snapshot is dated by the library from the machine's own clock, which nobody holds, whatever the base says:
+/// a snapshot that is dated by `Env` could come before it, and none after it would grow old; and of a table that has no snapshot yet it would write, after a
+/// clock that was set back by more than a minute, what nobody can read. With a snapshot it refuses instead, and who wanted to commit waits.
+fn dated(metadata: &TableMetadata, ms: i64) -> Result<TableMetadata> {
+    let failed = |error| CatalogError::new(ErrorKind::Internal, "the date of a table's metadata").caused_by(error);
+    let mut document = serde_json::to_value(metadata).map_err(failed)?;
+    document["last-updated-ms"] = ms.into();
+    serde_json::from_value(document).map_err(failed)
 }
 
 fn total_row_hash(metadata: &TableMetadata, place: &str) -> Result<RowHash> {

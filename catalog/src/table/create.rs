@@ -1,17 +1,21 @@
 //! The first state of a topic's table.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use iceberg::spec::{PartitionField, PartitionSpec, TableMetadata, Transform};
+use arrow::array::{ArrayRef, AsArray, Int32Array};
+use arrow::datatypes::Int32Type;
+use iceberg::spec::{PartitionField, PartitionSpec, TableMetadata, Transform, UnboundPartitionSpec};
+use iceberg::transform::create_transform_function;
 use schemas::envelope::{self, field_id};
 use schemas::{ErrorKind, Seq, TopicDef};
 use serde_json::{Value, json};
 
 use super::encode::{DICTIONARY_BYTES, PAGE_ROWS, ROW_GROUP_BYTES, ZSTD_LEVEL};
 use super::forget::{SNAPSHOT_AGE, SNAPSHOT_AGE_MS, SNAPSHOTS_KEPT, SNAPSHOTS_KEPT_MIN};
-use super::properties;
 use super::rowhash::RowHash;
 use super::schema::iceberg_schema;
+use super::{iceberg_error, properties};
 use crate::error::{CatalogError, Result};
 
 /// Partition spec of flushes: none, so that a flush is one file however many prefixes and keys it touches.
@@ -96,6 +100,33 @@ fn first_properties(def: &TopicDef) -> HashMap<&'static str, String> {
         (SNAPSHOT_AGE, SNAPSHOT_AGE_MS.to_string()),
         (SNAPSHOTS_KEPT, SNAPSHOTS_KEPT_MIN.to_string()),
     ])
+}
+
+/// The level-1 spec with so many buckets, to be added to a table that has none such yet. Iceberg gives a field of another transform another id, and with it
+/// another name.
+pub(crate) fn wider_spec(buckets: u32) -> Result<UnboundPartitionSpec> {
+    let fields = [
+        (field_id::PREFIX, envelope::PREFIX.to_owned(), Transform::Identity),
+        (field_id::KEY, format!("{BUCKET_FIELD}_{buckets}"), Transform::Bucket(buckets)),
+    ];
+    let built = fields.into_iter().try_fold(UnboundPartitionSpec::builder(), |builder, (id, name, transform)| {
+        builder.add_partition_field(id, name, transform)
+    });
+    built.map(|builder| builder.build()).map_err(|error| iceberg_error("a level-1 partition spec", error))
+}
+
+/// The spec that new level-1 files of a table are written under: its default one, if that is of level 1. Id, and number of buckets.
+pub(crate) fn default_level1(metadata: &TableMetadata) -> Option<(i32, u32)> {
+    let spec = metadata.default_partition_spec();
+    let (prefix, bucket, buckets) = level1_fields(spec)?;
+    (prefix == 0 && bucket == 1 && spec.fields().len() == 2).then(|| (spec.spec_id(), buckets))
+}
+
+/// The bucket of each `_key`, by Iceberg's transform.
+pub(crate) fn buckets_of(keys: &ArrayRef, buckets: u32) -> Result<Int32Array> {
+    let failed = |error| iceberg_error("the buckets of keys", error);
+    let transform = create_transform_function(&Transform::Bucket(buckets)).map_err(failed)?;
+    Ok(transform.transform(Arc::clone(keys)).map_err(failed)?.as_primitive::<Int32Type>().clone())
 }
 
 /// The fields of a level-1 spec, `identity(_prefix), bucket[N](_key)`: positions of prefix and bucket in the partition tuple, and N.

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::vec;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat, take};
-use arrow::datatypes::{Field, Schema as ArrowSchema};
+use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef as ArrowSchemaRef};
 use bytes::Bytes;
 use iceberg::spec::Schema;
 use parquet::arrow::ArrowWriter;
@@ -147,14 +147,112 @@ fn joined(batches: &[RecordBatch], index: usize, field: &Field) -> Result<ArrayR
 }
 
 fn row_group_rows(batches: &[RecordBatch], rows: usize) -> usize {
-    let columns = batches.iter().flat_map(|batch| batch.columns());
-    let bytes = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum();
-    rows_in(ROW_GROUP_BYTES, bytes, rows).clamp(PAGE_ROWS, ROW_GROUP_ROWS)
+    rows_in(ROW_GROUP_BYTES, batches.iter().map(batch_bytes).sum(), rows).clamp(PAGE_ROWS, ROW_GROUP_ROWS)
+}
+
+/// Arrow bytes of a batch's rows.
+fn batch_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum()
 }
 
 /// How many rows have about `budget` bytes, when `rows` have `bytes`; at least one.
 fn rows_in(budget: usize, bytes: usize, rows: usize) -> usize {
     (budget / (bytes / rows.max(1)).max(1)).max(1)
+}
+
+/// A file of rows that come batch by batch, already in order. Holds the Arrow rows of its first row group, then what is encoded.
+pub(crate) struct Encoder {
+    event: ArrowSchemaRef,
+    layout: SchemaDescriptor,
+    /// Rows of the first row group: how the others are made is told by them.
+    first: Vec<RecordBatch>,
+    first_bytes: usize,
+    /// Arrow bytes of a row group, about.
+    group_bytes: usize,
+    writer: Option<ArrowWriter<Vec<u8>>>,
+    rows: usize,
+    row_hash: RowHash,
+}
+
+impl Encoder {
+    /// `event`: the schema that batches have. `beside`: how many files are written side by side; their row groups share the memory of one.
+    pub(crate) fn new(event: &ArrowSchema, table: &Schema, beside: usize) -> Result<Self> {
+        let event = file_schema(event);
+        let layout = parquet_schema(&event, table).map_err(parquet_error)?;
+        let (group_bytes, first, row_hash) = (ROW_GROUP_BYTES / beside.max(1), Vec::new(), RowHash::default());
+        Ok(Self { event, layout, first, first_bytes: 0, group_bytes, writer: None, rows: 0, row_hash })
+    }
+
+    /// Rows so far.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Adds rows that come after those before. Takes CPU for its whole length.
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows();
+        self.row_hash = self.row_hash + RowHash::of(batch)?;
+        if let Some(writer) = &mut self.writer {
+            return writer.write(&cast_all(batch, &self.event)?).map_err(parquet_error);
+        }
+        self.first_bytes += batch_bytes(batch);
+        self.first.push(cast_all(batch, &self.event)?);
+        if self.rows >= ROW_GROUP_ROWS || self.first_bytes >= self.group_bytes / 2 {
+            self.begin()?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let (batches, bytes) = (std::mem::take(&mut self.first), std::mem::take(&mut self.first_bytes));
+        let group_rows = rows_in(self.group_bytes, bytes, self.rows).clamp(PAGE_ROWS, ROW_GROUP_ROWS);
+        let keys = distinct_keys(&batches).saturating_mul(group_rows) / self.rows.clamp(1, group_rows);
+        let layout = self.layout.clone();
+        let properties = properties(&layout, keys.min(group_rows)).into_builder();
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties.set_max_row_group_row_count(Some(group_rows)).build())
+            .with_parquet_schema(layout);
+        let schema = Arc::clone(&self.event);
+        let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options).map_err(parquet_error)?;
+        batches.iter().try_for_each(|batch| writer.write(batch)).map_err(parquet_error)?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// The file. Takes CPU for its whole length.
+    pub(crate) fn finish(mut self) -> Result<Encoded> {
+        if self.writer.is_none() {
+            self.begin()?;
+        }
+        let unbegun = || CatalogError::new(ErrorKind::Internal, "a data file was finished before it was begun");
+        let mut writer = self.writer.ok_or_else(unbegun)?;
+        let footer = writer.finish().map_err(parquet_error)?;
+        let bytes = std::mem::take(writer.inner_mut());
+        Ok(Encoded { bytes: Bytes::from(bytes), footer, row_hash: self.row_hash })
+    }
+}
+
+/// The columns of a batch in the types that they have in files.
+fn cast_all(batch: &RecordBatch, file: &ArrowSchemaRef) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().zip(file.fields()).map(|(column, field)| {
+        if column.data_type() == field.data_type() { Ok(Arc::clone(column)) } else { cast(column, field.data_type()) }
+    });
+    let columns = columns.collect::<std::result::Result<Vec<_>, _>>().map_err(super::arrow_error)?;
+    RecordBatch::try_new(Arc::clone(file), columns).map_err(super::arrow_error)
+}
+
+/// How many distinct keys there are in sorted batches; one under two prefixes counts twice.
+fn distinct_keys(batches: &[RecordBatch]) -> usize {
+    let mut last = None;
+    let mut count = 0;
+    for batch in batches {
+        let text = |index: usize| batch.column(index).as_string::<i32>();
+        for pair in text(column::PREFIX).iter().zip(text(column::KEY)) {
+            count += usize::from(last != Some(pair));
+            last = Some(pair);
+        }
+    }
+    count
 }
 
 fn properties(layout: &SchemaDescriptor, keys: usize) -> WriterProperties {

@@ -31,7 +31,7 @@ pub struct FileSet {
 }
 
 /// One live data file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DataFile {
     /// Its path in the store.
     pub path: Path,
@@ -162,7 +162,7 @@ fn text(bound: Option<&Datum>) -> Option<String> {
 }
 
 /// Files under specs that Firn does not know are taken as level 0: nothing is concluded from where they lie.
-fn partition(values: &Struct, spec: Option<&PartitionSpec>) -> Partition {
+pub(super) fn partition(values: &Struct, spec: Option<&PartitionSpec>) -> Partition {
     let known = spec.and_then(level1_fields).and_then(|(prefix, bucket, buckets)| {
         let value = |index: usize| values.fields().get(index)?.as_ref().and_then(Literal::as_primitive_literal);
         match (value(prefix)?, value(bucket)?) {

@@ -9,6 +9,7 @@ use parquet::basic::Type as Physical;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use schemas::ErrorKind;
 
+use super::create::{LEVEL0_SPEC_ID, SORT_ORDER_ID};
 use super::iceberg_error;
 use crate::error::{CatalogError, Result};
 
@@ -21,7 +22,21 @@ struct Metrics {
     upper: HashMap<i32, Datum>,
 }
 
-/// The manifest's entry for a file of the level-0 spec.
+/// Where a data file stands: a partition spec, and the file's values under it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) spec_id: i32,
+    pub(crate) values: Struct,
+}
+
+impl Place {
+    /// That of a flush's file.
+    pub(crate) fn level0() -> Self {
+        Self { spec_id: LEVEL0_SPEC_ID, values: Struct::empty() }
+    }
+}
+
+/// The manifest's entry for a file of Firn's: sorted as all of them are.
 ///
 /// Fields inside lists and maps have a size only: their counts and bounds would be of elements, not of rows.
 pub(crate) fn data_file(
@@ -29,8 +44,7 @@ pub(crate) fn data_file(
     bytes: u64,
     footer: &ParquetMetaData,
     schema: &Schema,
-    spec_id: i32,
-    sort_order_id: i32,
+    place: Place,
 ) -> Result<DataFile> {
     let mut metrics = Metrics::default();
     for chunk in footer.row_groups().iter().flat_map(|group| group.columns()) {
@@ -41,8 +55,8 @@ pub(crate) fn data_file(
         .content(DataContentType::Data)
         .file_path(uri)
         .file_format(DataFileFormat::Parquet)
-        .partition(Struct::empty())
-        .partition_spec_id(spec_id)
+        .partition(place.values)
+        .partition_spec_id(place.spec_id)
         .record_count(footer.file_metadata().num_rows() as u64)
         .file_size_in_bytes(bytes)
         .column_sizes(metrics.sizes)
@@ -51,7 +65,7 @@ pub(crate) fn data_file(
         .lower_bounds(metrics.lower)
         .upper_bounds(metrics.upper)
         .split_offsets(Some(splits))
-        .sort_order_id(sort_order_id)
+        .sort_order_id(SORT_ORDER_ID)
         .build();
     built.map_err(|error| CatalogError::new(ErrorKind::Internal, "the entry of a data file").caused_by(error))
 }

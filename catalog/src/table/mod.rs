@@ -10,9 +10,12 @@ pub mod audit;
 mod bounds;
 mod catalog;
 mod commit;
+mod compact;
+mod conform;
 mod create;
 mod decide;
 mod encode;
+mod expire;
 mod files;
 mod foreign;
 mod forget;
@@ -45,6 +48,8 @@ use schemas::{ErrorKind, TenantName, TopicDef, TopicId, TopicName, Watermark};
 
 pub use catalog::EmbeddedCatalog;
 pub use commit::FlushRows;
+pub use compact::{Compacted, Compaction, Job, ListedFile, ListedJob, ListedRange, SeqRange, TableReport};
+pub use expire::Expired;
 pub use files::{DataFile, FileSet, Partition};
 pub use leave::REMOVED_AT_ONCE_MAX;
 pub use rowhash::RowHash;
@@ -65,6 +70,10 @@ pub(crate) use properties::TOPIC as TOPIC_PROPERTY;
 
 /// Bytes of manifests that are kept in memory, as they are in their files; a few times that when parsed.
 const MANIFEST_CACHE_BYTES: u64 = 32 << 20;
+/// Bytes of manifest lists that are kept in memory.
+const LIST_CACHE_BYTES: u64 = 16 << 20;
+/// About what one manifest takes in such a list, its bounds included.
+const LISTED_BYTES: usize = 512;
 /// Reads of a pointer and what it names before the table is given up: a file may go between the two, once its successors are many.
 const LOADS_MAX: u32 = 3;
 
@@ -84,6 +93,9 @@ struct Shared {
     /// Why tables that readers may ask for are not open: what an error says.
     closed: RwLock<HashMap<TopicId, (ErrorKind, String)>>,
     manifests: moka::sync::Cache<String, Arc<Vec<ManifestEntryRef>>>,
+    lists: moka::sync::Cache<String, Arc<[ManifestFile]>>,
+    /// Held by the one compaction that runs in this process.
+    compacting: tokio::sync::Semaphore,
 }
 
 /// A table that this process has opened: where its pointer lies, and what it last said.
@@ -112,9 +124,14 @@ impl Tables {
             .max_capacity(MANIFEST_CACHE_BYTES)
             .weigher(|_: &String, entries: &Arc<Vec<ManifestEntryRef>>| weight(entries))
             .build();
+        let lists = moka::sync::Cache::builder()
+            .max_capacity(LIST_CACHE_BYTES)
+            .weigher(|_: &String, list: &Arc<[ManifestFile]>| (LISTED_BYTES * (list.len() + 1)) as u32)
+            .build();
         let file_io = store.file_io();
+        let compacting = tokio::sync::Semaphore::new(1);
         let (opened, closed) = Default::default();
-        Self { shared: Arc::new(Shared { store, env, file_io, opened, closed, manifests }) }
+        Self { shared: Arc::new(Shared { store, env, file_io, opened, closed, manifests, lists, compacting }) }
     }
 
     /// Opens the topic's table in this process, making it unless it is there already (the pointer register then names a table with the topic's id).
@@ -233,6 +250,18 @@ impl Tables {
         let (path, name) = self.opened(def)?;
         let state = self.read_state(&path, &name, def.id).await?;
         Ok(self.remember(def, state))
+    }
+
+    /// The table as its register has it now: one read if nobody has committed since this process looked last. For who has served it from memory for a while.
+    ///
+    /// Errors: those of [`Self::load`].
+    pub async fn refresh(&self, def: &TopicDef) -> Result<Arc<TableState>> {
+        let (path, _) = self.opened(def)?;
+        let (known, found) = (self.current(def).await?, self.shared.read_pointer(&path).await?);
+        match found.is_some_and(|found| found.pointer.version == known.pinned().pointer.version) {
+            true => Ok(known),
+            false => self.load(def).await,
+        }
     }
 
     /// The table read afresh, as [`Self::load`] does, and what others committed since the last flush looked through (P8): for who lets go of what it holds

@@ -5,7 +5,10 @@
 //! others': what other engines write carries none, and is checked by its format alone. The hash is XXH3-128 with six bits spent on version and variant: it
 //! finds rot, not somebody who may write to the store (see `ingest::wal::hash`).
 
+use std::ops::Range;
+
 use bytes::Bytes;
+use schemas::{Seq, TopicId};
 use uuid::Uuid;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
@@ -26,6 +29,21 @@ pub(super) fn claimed_id(name: &str) -> Option<Uuid> {
     let id = ending(36).and_then(|text| Uuid::try_parse(text).ok());
     let id = id.or_else(|| ending(32).and_then(|text| Uuid::try_parse(text).ok()));
     id.filter(|id| id.get_version_num() == 8)
+}
+
+/// The seqs `[from, to)` that a data file of the topic's has by its name, `{topic}-{from}-{to}-g…`. `None` for names that Firn does not give.
+pub(super) fn own_range(topic: TopicId, name: &str) -> Option<Range<Seq>> {
+    claimed_id(name)?;
+    let rest = name.rsplit('/').next()?.strip_prefix(&topic.to_string())?.strip_prefix('-')?;
+    let mut parts = rest.split('-');
+    let mut seq = || parts.next()?.parse().ok().map(Seq);
+    Some(seq()?..seq()?)
+}
+
+/// Names a data file: topic, range, sweep generation, a nonce (a paused twin's late put must not land on a committed file), and the content's hash.
+pub(super) fn data_name(topic: TopicId, range: &Range<Seq>, generation: u64, nonce: Uuid, content: &[u8]) -> String {
+    let (nonce, content) = (nonce.as_simple(), content_id(content));
+    format!("{topic}-{}-{}-g{generation}-{nonce}-{}.parquet", range.start, range.end, content.as_simple())
 }
 
 /// The content of a file that comes piece by piece.
@@ -61,6 +79,15 @@ mod tests {
             assert_eq!(claimed_id(&name), Some(id), "{name}");
         }
         assert_ne!(content_id(b"rowS"), id);
+    }
+
+    #[test]
+    fn a_data_file_says_which_seqs_it_may_have() {
+        let topic = TopicId(Uuid::from_u128(7));
+        let name = data_name(topic, &(Seq(5)..Seq(9)), 3, Uuid::from_u128(4), b"rows");
+        assert_eq!(own_range(topic, &format!("warehouse/data/{name}")), Some(Seq(5)..Seq(9)));
+        assert_eq!(own_range(TopicId(Uuid::from_u128(8)), &name), None, "another topic's");
+        assert_eq!(own_range(topic, "00000-0-5c0f-00001.parquet"), None);
     }
 
     #[test]

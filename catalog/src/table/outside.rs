@@ -296,7 +296,7 @@ fn layout(update: &TableUpdate) -> (&'static str, &'static str) {
 fn stamped(snapshot: &Snapshot, metadata: &TableMetadata, rows: u64) -> Snapshot {
     let mut entries = snapshot.summary().additional_properties.clone();
     entries.retain(|name, _| !name.starts_with(OWN));
-    for name in [properties::WATERMARK, properties::TOTAL_ROW_HASH, properties::REMOVED_ROWS] {
+    for name in properties::CARRIED {
         if let Some(value) = metadata.properties().get(name) {
             entries.insert(name.to_owned(), value.clone());
         }

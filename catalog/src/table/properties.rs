@@ -38,6 +38,9 @@ pub(crate) const ROWS: &str = "firn.rows";
 /// Summary: hash of the flush's rows, 32 hex digits.
 pub(crate) const ROW_HASH: &str = "firn.row-hash";
 
+/// What every summary repeats of the properties, as far as they are there, so that the nearest ancestor always tells (P4.1).
+pub(crate) const CARRIED: [&str; 5] = [WATERMARK, TOTAL_ROW_HASH, REMOVED_ROWS, LANE, EPOCH];
+
 /// A seq as all formats write it: `{"0":17}`.
 pub(crate) fn seqs_text(seq: Seq) -> String {
     serde_json::to_string(&ShardSeqs::single(seq)).expect("a map of numbers is JSON")

@@ -133,10 +133,20 @@ impl TableState {
 
     /// The manifests of a snapshot that this metadata knows.
     pub(super) async fn manifests_of(&self, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
+        self.manifest_list(snapshot).await.map(|list| list.to_vec())
+    }
+
+    /// The same, shared: lists never change, and are kept in memory for a while.
+    pub(super) async fn manifest_list(&self, snapshot: &Snapshot) -> Result<Arc<[ManifestFile]>> {
         let uri = snapshot.manifest_list();
+        if let Some(list) = self.shared.lists.get(uri) {
+            return Ok(list);
+        }
         let bytes = self.shared.read(uri).await?;
         let list =
             ManifestList::parse_with_version(&bytes, FormatVersion::V2).map_err(|error| iceberg_error(uri, error))?;
-        Ok(list.consume_entries().into_iter().collect())
+        let list: Arc<[ManifestFile]> = list.consume_entries().into_iter().collect();
+        self.shared.lists.insert(uri.to_owned(), Arc::clone(&list));
+        Ok(list)
     }
 }

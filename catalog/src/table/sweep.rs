@@ -10,13 +10,13 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use iceberg::spec::{ManifestStatus, TableMetadata};
+use iceberg::spec::ManifestStatus;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use schemas::{ErrorKind, TopicDef};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::forget::forgettable;
+use super::forget::{FORGOTTEN_AT_ONCE_MIN, forgettable};
 use super::state::TableState;
 use super::{Tables, iceberg_error, properties};
 use crate::error::{CatalogError, Result};
@@ -80,11 +80,10 @@ impl Tables {
             let generation = (base.generation()? + 1).to_string();
             let builder = base.metadata().as_ref().clone().into_builder(Some(base.metadata_uri().to_owned()));
             let built = builder
-                .remove_snapshots(&forgettable(base.metadata(), now_ms))
+                .remove_snapshots(&forgettable(base.metadata(), now_ms, FORGOTTEN_AT_ONCE_MIN))
                 .set_properties(HashMap::from([(properties::SWEEP.to_owned(), generation)]))
                 .and_then(|builder| builder.build());
-            let mut built = built.map_err(|error| iceberg_error(base.name(), error))?;
-            built.metadata = updated_at(&built.metadata, now_ms)?;
+            let built = built.map_err(|error| iceberg_error(base.name(), error))?;
             if let Some(state) = self.publish(def, &commit, &base, built).await? {
                 return Ok(state);
             }
@@ -112,19 +111,9 @@ impl Tables {
     }
 }
 
-/// The same metadata with another time of its last update. The builder takes the machine's clock, whatever the base says: of a table that has no snapshot
-/// yet it then writes, after a clock that was set back by more than a minute, what nobody can read. With a snapshot it refuses instead, and the sweep waits.
-fn updated_at(metadata: &TableMetadata, ms: i64) -> Result<TableMetadata> {
-    let edited = serde_json::to_value(metadata).and_then(|mut document| {
-        document["last-updated-ms"] = ms.into();
-        serde_json::from_value(document)
-    });
-    edited.map_err(|error| CatalogError::new(ErrorKind::Internal, "the metadata of a sweep").caused_by(error))
-}
-
 /// Fingerprints of everything that a table's metadata leads to: every snapshot, branches and tags, statistics, and the metadata files that are kept. A set
 /// of paths would be ten times as large; two files with one fingerprint would both stay.
-async fn referenced(state: &TableState) -> Result<HashSet<u128>> {
+pub(super) async fn referenced(state: &TableState) -> Result<HashSet<u128>> {
     let (metadata, store) = (state.metadata(), &state.shared().store);
     let mut found = HashSet::new();
     // What does not lie in this store is not listed either.
@@ -155,7 +144,7 @@ async fn referenced(state: &TableState) -> Result<HashSet<u128>> {
     Ok(found)
 }
 
-fn fingerprint(path: &Path) -> u128 {
+pub(super) fn fingerprint(path: &Path) -> u128 {
     xxh3_128(path.as_ref().as_bytes())
 }
 

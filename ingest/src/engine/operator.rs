@@ -1,11 +1,12 @@
-//! What an operator asks of one topic: how it stands, to be taken up again after it stopped, to have its table's litter removed.
+//! What an operator asks of one topic: how it stands, to be taken up again after it stopped, what lies in its table, to have that
+//! compacted and its litter removed.
 
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
-use catalog::table::{FlushRows, Swept};
+use catalog::table::{Compacted, FlushRows, Swept, TableReport};
 use schemas::envelope::column;
 use schemas::{ErrorKind, Seq, TenantName, TopicDef, TopicName, Watermark};
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,34 @@ impl Engine {
         let def = self.topic(tenant, name)?;
         self.host.lane(def.lane)?.check_owner()?;
         Ok(self.host.parts.tables.sweep(&def).await?)
+    }
+}
+
+impl Engine {
+    /// The files of a topic's table by seq range, and what would be compacted next and why.
+    ///
+    /// Errors: `NotFound`; those of reading its manifests.
+    pub async fn topic_files(&self, tenant: &TenantName, name: &TopicName) -> Result<TableReport> {
+        let def = self.topic(tenant, name)?;
+        let parts = &self.host.parts;
+        Ok(parts.tables.load(&def).await?.report(&def, &parts.settings.compaction).await?)
+    }
+
+    /// Does every compaction that is due for a topic, and with `whole` all that can be done; at the pace of the settings.
+    ///
+    /// Errors: `NotFound`; `Fenced` if another process owns the lane; those of [`catalog::table::Tables::compact`]: what was done by then stays.
+    pub async fn compact_topic(&self, tenant: &TenantName, name: &TopicName, whole: bool) -> Result<Compacted> {
+        let def = self.topic(tenant, name)?;
+        let lane = self.host.lane(def.lane)?;
+        let parts = &self.host.parts;
+        let mut all = Compacted::default();
+        loop {
+            lane.check_owner()?;
+            match parts.tables.compact(&def, &parts.settings.compaction, whole).await? {
+                Some(done) => all += done,
+                None => return Ok(all),
+            }
+        }
     }
 }
 

@@ -397,6 +397,7 @@ async fn a_topic_whose_table_is_another_ones_stops_alone() {
 
 mod ailing;
 mod clocks;
+mod compacting;
 mod dropped;
 mod owners;
 mod parked;

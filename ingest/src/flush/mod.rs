@@ -5,6 +5,7 @@
 //! for now may together fill half of the room for tails; then they take no appends until that gets better, and the others go on.
 
 mod decide;
+mod maintain;
 mod pace;
 mod run;
 mod sweep;
@@ -76,6 +77,7 @@ impl Flusher {
         let stop = CancellationToken::new();
         let parts = Arc::new(parts);
         tokio::spawn(sweep::run(Arc::clone(&parts), stop.clone()));
+        tokio::spawn(maintain::run(Arc::clone(&parts), stop.clone()));
         let task = tokio::spawn(Run::new(parts).run(received, stop.clone()));
         Self { commands, stop, task: Arc::new(Mutex::new(Some(task))) }
     }

@@ -2,7 +2,8 @@
 //! topics would make as many commits as ten thousand busy ones.
 //!
 //! A topic that holds enough bytes is flushed whatever the budget: those commits grow with what is appended, not with the number of topics. All
-//! others share the budget, the most overdue first, so that beyond it every topic's interval is stretched by the same factor.
+//! others share the budget, the most overdue first, so that beyond it every topic's interval is stretched by the same factor. Compaction and expiry have a
+//! budget of their own, a third of that: a job replaces four files or more, so it keeps up with the flushes, and neither takes the other's turns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +14,28 @@ use tokio::time::Instant;
 /// Slower than one commit in a quarter of an hour is taken for that: zero would hold the log for ever.
 const PER_SECOND_MIN: f64 = 1.0 / 900.0;
 
-/// The budget. One a process: its lanes share it. Cheap to clone.
+/// The budgets. One a process: its lanes share it. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct CommitPace(Arc<Mutex<Bucket>>);
+pub(crate) struct CommitPace {
+    flushes: Arc<Mutex<Bucket>>,
+    upkeep: Arc<Mutex<Bucket>>,
+}
 
 impl CommitPace {
     /// A budget of this many commits a second, of which up to a second's worth may come at once.
     pub(crate) fn new(per_second: f64) -> Self {
-        Self(Arc::new(Mutex::new(Bucket::new(per_second, Instant::now()))))
+        let bucket = |per_second| Arc::new(Mutex::new(Bucket::new(per_second, Instant::now())));
+        Self { flushes: bucket(per_second), upkeep: bucket(per_second / 3.0) }
     }
 
     /// True if a commit may begin; then it is spent.
     pub(crate) fn take(&self) -> bool {
-        self.0.lock().take(Instant::now())
+        self.flushes.lock().take(Instant::now())
+    }
+
+    /// True if a commit of a compaction or an expiry may begin; then it is spent.
+    pub(crate) fn take_for_upkeep(&self) -> bool {
+        self.upkeep.lock().take(Instant::now())
     }
 }
 

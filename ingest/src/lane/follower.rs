@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use schemas::limits::TABLE_LOOK_SECONDS;
 use schemas::{ErrorKind, Seq, Slot, TopicDef, TopicId};
 use tokio::time::Instant;
 
@@ -51,6 +52,8 @@ pub(crate) struct Follower {
     trims_at: Instant,
     /// Topics whose tables could not be asked then.
     untrimmed: BTreeSet<TopicId>,
+    /// When the tables of all topics are looked at, those without rows in the tail included.
+    looks_at: Instant,
     /// A step was broken off: what is in hand may be half of something.
     is_broken: bool,
 }
@@ -85,6 +88,7 @@ impl Follower {
                 opening: std::mem::take(&mut opening),
                 trims_at: Instant::now(),
                 untrimmed: BTreeSet::new(),
+                looks_at: Instant::now() + Duration::from_secs(TABLE_LOOK_SECONDS),
                 is_broken: false,
             };
             follower.show_parked().await;
@@ -272,12 +276,23 @@ impl Follower {
         let interval = Duration::from_millis(self.core.parts.settings.flush_interval_ms).max(TRIM_INTERVAL_MIN);
         self.trims_at = now + interval;
         let Core { tails, parts, .. } = &*self.core;
-        let loads = tails.loads().into_iter();
-        let held = loads.filter(|load| load.oldest_micros.is_some() && parts.tables.is_open(&load.def.id));
+        // What others do to the tables of quiet topics must be seen too, before they remove what was there (P7).
+        let looks = now >= self.looks_at;
+        if looks {
+            self.looks_at = now + Duration::from_secs(TABLE_LOOK_SECONDS);
+        }
+        let loads = tails.loads().into_iter().filter(|load| parts.tables.is_open(&load.def.id));
+        let held = loads.filter(|load| looks || load.oldest_micros.is_some());
         let trimming = held.map(|load| async move {
-            match parts.tables.load(&load.def).await {
+            let table = match load.oldest_micros {
+                Some(_) => parts.tables.load(&load.def).await,
+                None => parts.tables.refresh(&load.def).await,
+            };
+            match table {
                 Ok(table) => {
-                    tails.trim(&load.def.id, table.watermark());
+                    if load.oldest_micros.is_some() {
+                        tails.trim(&load.def.id, table.watermark());
+                    }
                     None
                 }
                 Err(error) => {

@@ -1,7 +1,6 @@
 //! One topic from a cursor on, in seq order, across the seam between table and tail.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -110,7 +109,7 @@ impl Feed {
             seqs: self.cursor..stop,
         };
         // A snapshot is left well before its files may go (P7).
-        let (begun, enough) = (Instant::now(), Duration::from_millis(self.reader.settings.deadline_ms / 2));
+        let (begun, enough) = (Instant::now(), self.reader.settings.deadline() / 2);
         self.cursor = scan.run(files.files(), out, || begun.elapsed() < enough).await?;
         Ok(true)
     }

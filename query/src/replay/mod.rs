@@ -63,9 +63,9 @@ pub(crate) async fn run(reader: &Reader, tenant: &TenantName, replay: Replay) ->
     let reader = reader.clone();
     Ok(match replay.key {
         Some(key) => produce(output, move |out| {
-            let deadline_ms = reader.settings.deadline_ms;
+            let deadline = reader.settings.deadline();
             let key_field = key_field(&def);
-            in_time(deadline_ms, KeyReplay { reader, shape, key, key_field, seqs }.run(view, out))
+            in_time(deadline, KeyReplay { reader, shape, key, key_field, seqs }.run(view, out))
         }),
         // No deadline: it moves from snapshot to snapshot, and holds none for long.
         None => produce(output, move |out| async move {
@@ -90,10 +90,12 @@ fn key_field(def: &TopicDef) -> Option<i32> {
     (field.kind == PayloadType::String).then_some(field.id)
 }
 
-async fn in_time(deadline_ms: u64, work: impl Future<Output = Result<()>>) -> Result<()> {
-    let late =
-        |_| QueryError::new(ErrorKind::Unavailable, format!("replay: not done within deadline_ms = {deadline_ms}"));
-    tokio::time::timeout(Duration::from_millis(deadline_ms), work).await.map_err(late)?
+async fn in_time(deadline: Duration, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let late = |_| {
+        let message = format!("replay: not done within deadline_ms = {}", deadline.as_millis());
+        QueryError::new(ErrorKind::Unavailable, message)
+    };
+    tokio::time::timeout(deadline, work).await.map_err(late)?
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ use crate::stream::{Out, join_error};
 const SLICE_BYTES: u64 = 8 << 20;
 /// Slices decoded at once, and batches gathered at once.
 const PARALLEL: usize = 2;
+/// Parts of a range that is too wide for the spill folder: each reads all of its files.
+const PARTS_MAX: u64 = 64;
 /// Metadata of files loaded at once.
 const OPENING: usize = 8;
 
@@ -83,7 +85,12 @@ impl Scan {
             };
             match loaded {
                 Loaded::Whole(piece) => self.hand_out(piece, out).await?,
-                Loaded::NoRoom(group) => self.by_way_of_disk(group, out).await?,
+                Loaded::NoRoom(group) => {
+                    let reached = self.by_way_of_disk(group, out, &go_on).await?;
+                    if reached < self.seqs.end && !go_on() {
+                        return Ok(reached);
+                    }
+                }
             }
         }
         Ok(self.seqs.end)
@@ -107,13 +114,30 @@ impl Scan {
         Ok(Loaded::Whole(piece))
     }
 
-    async fn by_way_of_disk(&self, group: Group, out: &Out) -> Result<()> {
-        let opened = self.open(&group).await?;
+    /// Hands out a wide range: as a whole, or part by part where the spill folder has no room for all of it, each part of the range reading all of its files.
+    /// `go_on` is asked before each part but the first. Returns the seq that was reached.
+    async fn by_way_of_disk(&self, group: Group, out: &Out, go_on: &impl Fn() -> bool) -> Result<Seq> {
+        let bytes = self.open(&group).await?.bytes;
+        let range = group.first.max(self.seqs.start)..Seq(group.last.0 + 1).min(self.seqs.end);
+        for (number, seqs) in parts(&range, bytes, self.reader.settings.spill_bytes_max / 2).enumerate() {
+            if number > 0 && !go_on() {
+                return Ok(seqs.start);
+            }
+            let part = Self { seqs, ..self.clone() };
+            part.scatter(&group, out).await?;
+        }
+        Ok(range.end)
+    }
+
+    /// The rows of `seqs`, which this scan is of, by way of temporary files.
+    async fn scatter(&self, group: &Group, out: &Out) -> Result<()> {
+        let files = group.files.iter().filter(|file| self.may_want(file)).cloned().collect();
+        let opened = self.open(&Group { files, ..group.clone() }).await?;
         let window_bytes = (self.reader.settings.range_bytes_max as u64 / 2).max(1);
         let bounds = (group.first.max(self.seqs.start), group.last.min(Seq(self.seqs.end.0 - 1)));
         let (disk, kept) = (&self.reader.runtime.disk_manager, self.shape.kept());
         let mut scatter = Scatter::new(disk, kept, bounds, opened.bytes.div_ceil(window_bytes))?;
-        let (rows, bytes) = (opened.rows().max(1), opened.bytes);
+        let (all_rows, bytes) = (opened.rows().max(1), opened.bytes);
         let mut slices = Box::pin(self.rows_of(opened));
         while let Some(batch) = slices.try_next().await? {
             let write = move || scatter.write(&batch).map(|()| scatter);
@@ -122,7 +146,7 @@ impl Scan {
         let (windows, spilled_bytes) = spawn_blocking(move || scatter.finish()).await.map_err(join_error)??;
         self.reader.stats.add(ReadStats { spilled_bytes, ..ReadStats::default() });
         for window in windows {
-            let estimate = (bytes / rows as u64).max(1) as usize * window.rows;
+            let estimate = (bytes / all_rows as u64).max(1) as usize * window.rows;
             let piece = self.read_back(window, estimate).await?;
             self.hand_out(piece, out).await?;
         }
@@ -201,6 +225,14 @@ impl Opened {
     fn rows(&self) -> usize {
         self.files.iter().flat_map(|(_, rows)| rows).map(ExactSizeIterator::len).sum()
     }
+}
+
+/// Cuts a range whose rows take `bytes` into parts of at most `room`, as far as seqs tell, but no more than [`PARTS_MAX`].
+pub(super) fn parts(range: &Range<Seq>, bytes: u64, room: u64) -> impl Iterator<Item = Range<Seq>> + use<> {
+    let (first, end) = (range.start.0, range.end.0);
+    let count = bytes.div_ceil(room.max(1)).clamp(1, PARTS_MAX);
+    let width = (end.abs_diff(first)).div_ceil(count).max(1) as usize;
+    (first..end).step_by(width).map(move |from| Seq(from)..Seq(end.min(from.saturating_add(width as i64))))
 }
 
 /// The only prefixes that rows on a path of the shape's pattern can have; `None` if they can have any.

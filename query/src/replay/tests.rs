@@ -1,3 +1,5 @@
+mod compacted;
+
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::Int64Type;
@@ -110,7 +112,7 @@ async fn a_range_without_room_in_memory_goes_by_way_of_the_disk_and_leaves_nothi
 #[tokio::test]
 async fn spilling_beyond_what_is_allowed_is_refused_by_name() {
     let rows: Vec<Row> = (0..5_000).map(|n| row(n % 700, 0, i64::from(n))).collect();
-    let settings = Settings { range_bytes_max: 64 << 10, spill_bytes_max: 100 << 10, ..Settings::default() };
+    let settings = Settings { range_bytes_max: 64 << 10, spill_bytes_max: 1 << 10, ..Settings::default() };
     let (world, _, _) = filled(settings, &[rows], &[1]).await;
     let error = run(&world, replay()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");

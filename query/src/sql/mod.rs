@@ -46,7 +46,7 @@ impl Sql {
     /// Plans with DataFusion's functions, runs with the reader's memory and spill folder. Errors: those of [`Workers::new`].
     pub(crate) fn new(reader: Reader) -> Result<Self> {
         let places = Arc::new(Semaphore::new(reader.settings.concurrent_max.clamp(1, Semaphore::MAX_PERMITS)));
-        let deadline = Duration::from_millis(reader.settings.deadline_ms);
+        let deadline = reader.settings.deadline();
         Ok(Self { planner: Arc::new(Planner::new(reader)), workers: Workers::new()?, places, deadline })
     }
 

@@ -1,7 +1,6 @@
 //! One data file: there, whole, with the content that its name claims, what the manifest says of it, and rows that are right.
 
 use std::io::Cursor;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,9 +14,10 @@ use parquet::file::metadata::ParquetMetaData;
 use schemas::envelope::field_id;
 use schemas::{ErrorKind, Seq};
 
-use super::super::create::{LEVEL0_SPEC_ID, SORT_ORDER_ID};
-use super::super::metrics::data_file;
-use super::super::naming::{Hasher, claimed_id, content_id};
+use super::super::create::SORT_ORDER_ID;
+use super::super::files::Partition;
+use super::super::metrics::{Place, data_file};
+use super::super::naming::{Hasher, claimed_id, content_id, own_range};
 use super::super::schema::iceberg_schema;
 use super::rows::{Bounds, Rows, Rules};
 use crate::audit::{Audited, Stop, agree, laws};
@@ -40,18 +40,20 @@ pub(super) struct Planned {
     pub(super) manifest: String,
     /// First and last seq, by the manifest's bounds.
     pub(super) seqs: (Seq, Seq),
+    /// The partition that the manifest says it is in.
+    pub(super) partition: Partition,
 }
 
 impl Planned {
     /// Its path in the store must be known already.
-    pub(super) fn new(entry: DataFile, path: Path, manifest: String, newest: Seq) -> Self {
+    pub(super) fn new(entry: DataFile, path: Path, manifest: String, newest: Seq, partition: Partition) -> Self {
         let bound = |datum: Option<&iceberg::spec::Datum>| match datum.map(iceberg::spec::Datum::literal) {
             Some(PrimitiveLiteral::Long(seq)) => Some(Seq(*seq)),
             _ => None,
         };
         let first = bound(entry.lower_bounds().get(&field_id::SEQ)).unwrap_or(Seq::FIRST);
         let last = bound(entry.upper_bounds().get(&field_id::SEQ)).unwrap_or(newest);
-        Self { entry, path, manifest, seqs: (first, last) }
+        Self { entry, path, manifest, seqs: (first, last), partition }
     }
 }
 
@@ -67,7 +69,7 @@ pub(super) async fn audit(store: Store, rules: Arc<Rules>, file: Planned, end: S
     let footer = Arc::clone(builder.metadata());
     let rows = footer.file_metadata().num_rows();
     agree(laws::INTACT, &object, "rows by the footer", file.entry.record_count() as i64, rows)?;
-    let own = own_range(&rules, &object);
+    let own = own_range(rules.def.id, &object);
     if own.is_some() {
         check_entry(&rules, &file, &footer)?;
     }
@@ -76,7 +78,7 @@ pub(super) async fn audit(store: Store, rules: Arc<Rules>, file: Planned, end: S
         None => file.seqs.0..Seq((file.seqs.1.0 + 1).min(end.0)),
     };
     let is_sorted = file.entry.sort_order_id() == Some(SORT_ORDER_ID);
-    let bounds = Bounds { object: object.clone(), seqs, is_sorted };
+    let bounds = Bounds { object: object.clone(), seqs, is_sorted, partition: file.partition.clone() };
 
     let mut batches =
         builder.with_batch_size(batch_rows(&footer)).build().map_err(|error| damaged(String::new(), &error))?;
@@ -134,27 +136,18 @@ pub(super) fn check_name(
     }
 }
 
-/// The seqs that a flush's file has by its name, `{topic}-{from}-{to}-g…`. `None` for others' files.
-fn own_range(rules: &Rules, object: &str) -> Option<Range<Seq>> {
-    claimed_id(object)?;
-    let rest = object.rsplit('/').next()?.strip_prefix(&rules.def.id.to_string())?.strip_prefix('-')?;
-    let mut parts = rest.split('-');
-    let mut seq = || parts.next()?.parse().ok().map(Seq);
-    Some(seq()?..seq()?)
-}
-
 /// What the manifest says of one of Firn's files is what its footer says.
 fn check_entry(rules: &Rules, file: &Planned, footer: &ParquetMetaData) -> Audited<()> {
     let Planned { entry, path, manifest, .. } = file;
     let said = iceberg_schema(&rules.def.payload, 0).and_then(|schema| {
         let (uri, size) = (entry.file_path().to_owned(), entry.file_size_in_bytes());
-        data_file(uri, size, footer, &schema, LEVEL0_SPEC_ID, SORT_ORDER_ID)
+        let place = Place { spec_id: 0, values: entry.partition().clone() };
+        data_file(uri, size, footer, &schema, place)
     });
     let said =
         said.map_err(|error| Stop::fault_at(laws::INTACT, path, "footer", "statistics that can be read", error))?;
     let parts = [
         ("sort order", said.sort_order_id() == entry.sort_order_id()),
-        ("partition", said.partition() == entry.partition()),
         ("column sizes", said.column_sizes() == entry.column_sizes()),
         ("value counts", said.value_counts() == entry.value_counts()),
         ("null counts", said.null_value_counts() == entry.null_value_counts()),

@@ -11,6 +11,7 @@ use object_store::path::Path;
 use schemas::{ErrorKind, Seq, Watermark};
 
 use super::super::Shared;
+use super::super::files::partition;
 use super::super::naming::{claimed_id, content_id};
 use super::super::verify::TOTAL_RECORDS;
 use super::file::{Planned, check_name};
@@ -104,7 +105,8 @@ async fn read(
             return Err(Stop::fault_at(laws::LINKED, &path, file.file_path(), expected, sequence));
         }
         let place = place(shared, file.file_path(), path.as_ref())?;
-        files.push(Planned::new(file, place, path.to_string(), Seq(watermark.0.0 - 1)));
+        let partition = partition(file.partition(), Some(&manifest.metadata().partition_spec));
+        files.push(Planned::new(file, place, path.to_string(), Seq(watermark.0.0 - 1), partition));
     }
     Ok(files)
 }

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{Field, Int8Type, Int64Type, SchemaRef, TimestampMicrosecondType};
-use arrow::error::ArrowError;
-use schemas::envelope::{FIELD_ID_KEY, KIND_EVENT, KIND_TOMBSTONE, column};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Int8Type, Int64Type, SchemaRef, TimestampMicrosecondType};
+use schemas::envelope::{KIND_EVENT, KIND_TOMBSTONE, column};
 use schemas::key::KeyRule;
 use schemas::path::PathRule;
 use schemas::{SchemaError, Seq, TopicDef};
 
+use super::super::conform::conform;
+use super::super::create::buckets_of;
+use super::super::files::Partition;
 use super::super::rowhash::RowHash;
 use super::ranges::{Found, Ranges};
 use super::seen::Seen;
@@ -52,6 +53,7 @@ pub(super) struct Bounds {
     pub(super) object: String,
     pub(super) seqs: Range<Seq>,
     pub(super) is_sorted: bool,
+    pub(super) partition: Partition,
 }
 
 impl Rules {
@@ -90,6 +92,15 @@ impl Rows {
         if let Some((row, expected, found)) = self.underived(rules, &events)? {
             let place = format!("{}, seq {}", at(row), seqs.value(row));
             return Err(Stop::fault_at(laws::DERIVED, &bounds.object, place, expected, found));
+        }
+        let misplaced = misplaced(&events, &bounds.partition).map_err(Stop::Unseen)?;
+        if let Some((row, found)) = misplaced {
+            return fault(
+                laws::INTACT,
+                row,
+                "the prefix and the bucket of the key that the file's partition is of",
+                found,
+            );
         }
         if bounds.is_sorted
             && let Some(row) = self.unsorted(&events, seqs)
@@ -168,26 +179,17 @@ impl Rows {
     }
 }
 
+/// The first row that does not belong into the partition, and what it has.
+fn misplaced(events: &RecordBatch, partition: &Partition) -> crate::Result<Option<(usize, String)>> {
+    let Partition::Level1 { prefix, bucket, buckets } = partition else { return Ok(None) };
+    let found = buckets_of(events.column(column::KEY), *buckets)?;
+    let text = |index: usize| events.column(index).as_string::<i32>();
+    let (prefixes, keys) = (text(column::PREFIX), text(column::KEY));
+    let belongs = |row: &usize| prefixes.value(*row) == prefix && found.value(*row) == *bucket as i32;
+    let row = (0..events.num_rows()).find(|row| !belongs(row));
+    Ok(row.map(|row| (row, format!("prefix {:?}, key {:?}", prefixes.value(row), keys.value(row)))))
+}
+
 fn first_difference(expected: &StringArray, found: &StringArray) -> Option<usize> {
     (0..found.len()).find(|row| expected.value(*row) != found.value(*row))
-}
-
-/// The event columns of a file's rows, matched by field id, in exactly the types that events have. Errors: a column that is missing, or cannot be one.
-fn conform(batch: &RecordBatch, event: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let ids: Vec<_> = batch.schema_ref().fields().iter().map(|field| id(field)).collect();
-    let strict = CastOptions { safe: false, ..Default::default() };
-    let columns = event.fields().iter().map(|field| -> Result<ArrayRef, ArrowError> {
-        match ids.iter().position(|found| found.is_some() && *found == id(field)) {
-            Some(source) if batch.column(source).data_type() == field.data_type() => {
-                Ok(Arc::clone(batch.column(source)))
-            }
-            Some(source) => cast_with_options(batch.column(source), field.data_type(), &strict),
-            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
-        }
-    });
-    RecordBatch::try_new(Arc::clone(event), columns.collect::<Result<_, _>>()?)
-}
-
-fn id(field: &Field) -> Option<i32> {
-    field.metadata().get(FIELD_ID_KEY)?.parse().ok()
 }

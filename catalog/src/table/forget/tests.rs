@@ -42,10 +42,10 @@ fn kept(metadata: &TableMetadata) -> usize {
 #[tokio::test]
 async fn old_snapshots_are_forgotten_and_every_row_and_the_watermark_stay() {
     let folder = tempfile::tempdir().expect("a folder");
-    let flushes = SNAPSHOTS_KEPT_MIN + 3 * FORGOTTEN_AT_ONCE_MIN;
+    let flushes = SNAPSHOTS_KEPT_MIN + FORGOTTEN_BY_FLUSH_MIN + 40;
     let (_, state) = flushed(folder.path(), flushes as i64).await;
     let snapshots = kept(state.metadata());
-    assert!((SNAPSHOTS_KEPT_MIN..=SNAPSHOTS_KEPT_MIN + FORGOTTEN_AT_ONCE_MIN).contains(&snapshots), "{snapshots}");
+    assert!((SNAPSHOTS_KEPT_MIN..=SNAPSHOTS_KEPT_MIN + FORGOTTEN_BY_FLUSH_MIN).contains(&snapshots), "{snapshots}");
     assert_eq!(state.watermark().0.0, flushes as i64 + 1);
     let files = state.files().await.expect("manifests");
     assert_eq!(files.files().iter().map(|file| file.rows).sum::<u64>(), flushes as u64);
@@ -57,13 +57,13 @@ async fn what_is_young_few_or_tagged_is_kept() {
     let (_, state) = flushed(folder.path(), 80).await;
     let metadata = state.metadata().as_ref().clone();
     let now_ms = metadata.last_updated_ms() + SNAPSHOT_AGE_MS;
-    assert!(forgettable(&metadata, now_ms).is_empty(), "fewer than are kept in any case");
+    assert!(forgettable(&metadata, now_ms, FORGOTTEN_AT_ONCE_MIN).is_empty(), "fewer than are kept in any case");
 
     let few = [(SNAPSHOTS_KEPT.to_owned(), "10".to_owned())].into();
     let builder = metadata.into_builder(None).set_properties(few).expect("properties");
     let metadata = builder.build().expect("metadata").metadata;
-    assert_eq!(forgettable(&metadata, now_ms).len(), 70);
-    assert!(forgettable(&metadata, 0).is_empty(), "all are young");
+    assert_eq!(forgettable(&metadata, now_ms, FORGOTTEN_AT_ONCE_MIN).len(), 70);
+    assert!(forgettable(&metadata, 0, 1).is_empty(), "all are young");
 
     let mut ids: Vec<_> =
         metadata.snapshots().map(|snapshot| (snapshot.sequence_number(), snapshot.snapshot_id())).collect();
@@ -72,5 +72,9 @@ async fn what_is_young_few_or_tagged_is_kept() {
     let tagged =
         metadata.into_builder(None).set_ref("audit", SnapshotReference::new(ids[19].1, retention)).expect("a tag");
     let tagged = tagged.build().expect("metadata").metadata;
-    assert_eq!(forgettable(&tagged, now_ms).len(), 50, "the tagged one and its 19 ancestors stay");
+    assert_eq!(
+        forgettable(&tagged, now_ms, FORGOTTEN_AT_ONCE_MIN).len(),
+        50,
+        "the tagged one and its 19 ancestors stay"
+    );
 }

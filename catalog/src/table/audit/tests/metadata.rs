@@ -54,7 +54,9 @@ async fn an_entry_that_lies_about_its_file_is_found() {
         &schema,
     )
     .unwrap();
-    files[0] = crate::table::metrics::data_file(path, size, &encoded.footer, &schema, 0, 1).unwrap();
+    files[0] =
+        crate::table::metrics::data_file(path, size, &encoded.footer, &schema, crate::table::metrics::Place::level0())
+            .unwrap();
     site.with_files(files).await;
     let fault = site.fault().await;
     assert_eq!(fault.law, laws::INTACT);

@@ -15,9 +15,9 @@ use super::super::*;
 use crate::audit::Fault;
 use crate::env::Env;
 use crate::storage::Swap;
-use crate::table::create::{LEVEL0_SPEC_ID, SORT_ORDER_ID};
+use crate::table::create::LEVEL0_SPEC_ID;
 use crate::table::encode::encode;
-use crate::table::metrics::data_file;
+use crate::table::metrics::{Place, data_file};
 use crate::table::naming::content_id;
 use crate::table::schema::iceberg_schema;
 use crate::table::testing::{events, flush, open, tenant};
@@ -167,7 +167,7 @@ impl Site {
         let uri = format!("{}/data/theirs-{}.parquet", state.metadata().location(), Env::system().uuid());
         let size = encoded.bytes.len() as u64;
         store.objects().put(&store.path(&uri).unwrap(), encoded.bytes.into()).await.unwrap();
-        data_file(uri, size, &encoded.footer, &schema, LEVEL0_SPEC_ID, SORT_ORDER_ID).unwrap()
+        data_file(uri, size, &encoded.footer, &schema, Place::level0()).unwrap()
     }
 
     /// Puts a file of these rows in the place of the `n`th.
