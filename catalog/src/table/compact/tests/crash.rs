@@ -1,5 +1,4 @@
 //! A process dies at each of its changes of the store, before it and after it, while it compacts, expires or sweeps; and several do all of it at once.
-//! Waits take no time: a dead process tries for long to learn what became of its commit.
 
 use futures::TryStreamExt;
 
@@ -91,22 +90,22 @@ async fn dies_at_each_change(deed: Deed) {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_compaction_that_dies_at_any_step_loses_nothing_and_its_litter_goes() {
     dies_at_each_change(Deed::Compact).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_expiry_that_dies_at_any_step_loses_nothing_and_its_litter_goes() {
     dies_at_each_change(Deed::Expire).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_sweep_that_dies_at_any_step_loses_nothing_and_its_litter_goes() {
     dies_at_each_change(Deed::Sweep).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn two_compactors_an_expirer_and_a_sweeper_at_once_beside_flushes_lose_nothing() {
     let mut world = worn().await;
     let mut tasks = tokio::task::JoinSet::new();
