@@ -1,4 +1,4 @@
-//! A table after a day of flushes every three seconds, beside the same rows written at once and perfectly sorted.
+//! A table after a day of flushes, one every three seconds unless told otherwise, beside the same rows written at once and perfectly sorted.
 //!
 //! The clock is driven: the code is that of the server (flush, compaction, expiry, sweep), the day takes as long as its work. Both tables are read in this process.
 
@@ -31,8 +31,8 @@ use crate::report::{Durations, Report, rate};
 
 /// Keys of the topic.
 const KEYS: u64 = 200_000;
-/// Flushes of a day, one every three seconds.
-const FLUSHES: usize = 28_800;
+/// A day, microseconds.
+const DAY: usize = 86_400_000_000;
 /// Rows of the flushes that the sorted table is made from.
 const SORTED_FLUSH_ROWS: usize = 500_000;
 /// Look-ups.
@@ -165,13 +165,14 @@ struct Figures {
 }
 
 /// Ages one table by a day, sorts the other, and reads both.
-pub(crate) async fn day(report: &mut Report, millions: u64) -> Result<()> {
+pub(crate) async fn day(report: &mut Report, millions: u64, flushes: usize) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let rows = (millions as usize * 1_000_000) / FLUSHES;
+    let flushes = flushes.max(24);
+    let rows = (millions as usize * 1_000_000) / flushes;
     let settings = Compaction { bytes_per_second_max: 0, ..Compaction::default() };
-    let (mut aged, done) = age(&folder.path().join("aged"), rows, &settings).await?;
+    let (mut aged, done) = age(&folder.path().join("aged"), rows, flushes, &settings).await?;
     let written = done.rows as f64 / (aged.end.0 - 1) as f64;
-    let mut sorted = sort(&folder.path().join("sorted"), rows * FLUSHES).await?;
+    let mut sorted = sort(&folder.path().join("sorted"), rows * flushes).await?;
     let (ours, ideal) = (read(&mut aged).await?, read(&mut sorted).await?);
 
     let events = (aged.end.0 - 1) as u64;
@@ -248,12 +249,12 @@ async fn throughput(report: &mut Report, folder: &Path, millions: u64) -> Result
     Ok(())
 }
 
-/// A day: a flush every three seconds, and what the server does beside.
-async fn age(folder: &Path, rows: usize, settings: &Compaction) -> Result<(Site, Compacted)> {
+/// A day of flushes, and what the server does beside.
+async fn age(folder: &Path, rows: usize, flushes: usize, settings: &Compaction) -> Result<(Site, Compacted)> {
     let mut site = Site::new(folder).await?;
     let mut events = Events::new(KEYS);
     let mut done = Compacted::default();
-    for flush in 0..FLUSHES {
+    for flush in 0..flushes {
         let state = site.flush(&mut events, rows).await?;
         if !state.plan(&site.def, settings, false).await?.is_empty() {
             done += site.compact(settings, false).await?;
@@ -261,15 +262,15 @@ async fn age(folder: &Path, rows: usize, settings: &Compaction) -> Result<(Site,
         if state.is_expirable() {
             site.tables.expire(&site.def).await?;
         }
-        if flush % (FLUSHES / 4) == FLUSHES / 8 {
+        if flush % (flushes / 4) == flushes / 8 {
             site.tables.sweep(&site.def).await?;
         }
-        site.clock.0.fetch_add(3_000_000, Ordering::Relaxed);
-        if flush % (FLUSHES / 24) == 0 {
+        site.clock.0.fetch_add((DAY / flushes) as i64, Ordering::Relaxed);
+        if flush % (flushes / 24) == 0 {
             let report = site.tables.current(&site.def).await?.report(&site.def, settings).await?;
             eprintln!(
                 "  hour {}: {} ranges, {} manifests, {} snapshots",
-                flush / (FLUSHES / 24),
+                flush / (flushes / 24),
                 report.ranges.len(),
                 report.manifests,
                 report.snapshots

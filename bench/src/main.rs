@@ -38,6 +38,9 @@ struct Args {
     /// Millions of events of the table that is aged by a day; the stated target is for 10.
     #[arg(long, default_value_t = 10)]
     aged_millions: u64,
+    /// Flushes of that day; 28,800 are one every three seconds.
+    #[arg(long, default_value_t = 28_800)]
+    aged_flushes: usize,
     /// How many topics share the load in `requests`.
     #[arg(long, value_delimiter = ',', default_value = "1,100,10000")]
     request_topics: Vec<usize>,
@@ -118,7 +121,7 @@ async fn measure(args: &Args) -> Result<()> {
         lookup::by_key(&mut report, args.lookup_millions).await?;
     }
     if wanted("aged") {
-        aged::day(&mut report, args.aged_millions).await?;
+        aged::day(&mut report, args.aged_millions, args.aged_flushes).await?;
     }
     if wanted("requests") {
         let place = requests::Place::new(args.request_store.as_deref())?;
