@@ -116,6 +116,20 @@ pub(crate) enum Topic {
         /// The topic.
         name: String,
     },
+    /// Set how much of a topic is kept: events beyond any of the bounds are dropped, the oldest first, in whole files. Without a bound, everything is kept.
+    Retain {
+        /// The topic.
+        name: String,
+        /// Keep events that are younger than so many hours.
+        #[arg(long)]
+        hours: Option<u64>,
+        /// Keep so many bytes of the table's newest files.
+        #[arg(long)]
+        bytes: Option<u64>,
+        /// Keep so many of the newest events.
+        #[arg(long)]
+        events: Option<u64>,
+    },
     /// Compact a topic's table now. The server does so by itself as it comes due.
     Compact {
         /// The topic.

@@ -2,6 +2,7 @@
 
 mod files;
 
+use catalog::table::Retention;
 use flight::actions::{TopicDescription, TopicSummary};
 use ingest::engine::Standing;
 use schemas::topic::{FlushSpec, Nanos};
@@ -49,6 +50,10 @@ pub(crate) async fn run(client: Client, command: Topic, as_json: bool) -> Result
         }
         Topic::Resume { name } => resume(&client, &name, as_json).await,
         Topic::Sweep { name } => sweep(&client, &name, as_json).await,
+        Topic::Retain { name, hours, bytes, events } => {
+            let age_ms = hours.map(|hours| hours.saturating_mul(3_600_000));
+            retain(&client, &name, Retention { age_ms, bytes, events }, as_json).await
+        }
         Topic::Files { name } => files::list(&client, &name, as_json).await,
         Topic::Compact { name, whole } => files::compact(&client, &name, whole, as_json).await,
     }
@@ -71,6 +76,20 @@ async fn sweep(client: &Client, name: &str, as_json: bool) -> Result<(), Failure
     }
     let number = |field: &str| swept[field].as_u64().unwrap_or_default();
     println!("{} files removed, {}", count(number("removed_files")), bytes(number("removed_bytes")));
+    Ok(())
+}
+
+async fn retain(client: &Client, name: &str, retention: Retention, as_json: bool) -> Result<(), Failure> {
+    let Retention { age_ms, bytes, events } = retention;
+    let body = json!({ "topic": name, "age_ms": age_ms, "bytes": bytes, "events": events });
+    let done: Value = client.action_one("retain-topic", &body).await?;
+    match as_json {
+        true => return json_line(&done),
+        false if retention == Retention::default() => println!("all of {name} is kept from now on"),
+        false => println!(
+            "what {name} keeps no longer will be gone soon; `firn topic describe {name}` says from which seq on it is kept"
+        ),
+    }
     Ok(())
 }
 
@@ -184,6 +203,9 @@ fn describe(description: &TopicDescription) {
         Some(lake) => {
             println!("table    {} rows in {} files, {}", count(lake.rows), count(lake.files), bytes(lake.bytes));
             println!("         {}", lake.metadata_uri);
+            if below(&lake.retained) > 0 {
+                println!("kept     from seq {} on; older events were dropped", below(&lake.retained) + 1);
+            }
         }
         None => println!("table    not open at this server"),
     }

@@ -10,6 +10,7 @@
 //! | `sweep-topic` | `{"topic":"orders"}` | one, `{"swept":"orders","generation":3,"removed_files":2,"removed_bytes":4096}` |
 //! | `topic-files` | `{"topic":"orders"}` | one [`TableReport`](catalog::table::TableReport) |
 //! | `compact-topic` | `{"topic":"orders","whole":true}` | one, `{"compacted":"orders","jobs":1,"rows":80,"files_in":4,…}` |
+//! | `retain-topic` | `{"topic":"orders","age_ms":86400000,"bytes":null,"events":null}` | one, `{"retained":"orders"}` |
 //! | `producer` | [`BeginProducer`]: `{"topic":"orders","producer":"loader","resume":true}` | one, `{"producer_epoch":3,"next_producer_seq":18}` |
 //! | `fence` | [`SetFence`]: `{"topic":"orders","key_prefix":"o-","token":5}` | one, `{"token":5}`; null if it was never set |
 //! | `flush` | empty, `{}` or `{"topic":"orders"}` | one, `{"flushed":"orders"}`, null for all |
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use arrow_flight::{Action, ActionType};
 use bytes::Bytes;
-use catalog::table::{Compacted, Swept, TableState};
+use catalog::table::{Compacted, Retention, Swept, TableState};
 use ingest::engine::TopicStatus;
 use schemas::{LaneId, Seq, ShardSeqs, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ use crate::shared::Shared;
 use crate::ticket::parse_json;
 
 /// Names and purposes of Firn's own actions.
-const ACTIONS: [(&str, &str); 13] = [
+const ACTIONS: [(&str, &str); 14] = [
     ("create-topic", "Makes a topic. Body: {\"name\",\"schema\",\"key\",\"path\"?,\"checks\"?,…}. Result: the topic."),
     ("describe-topic", "Definition, positions, tail and table of a topic. Body: {\"topic\"}."),
     ("list-topics", "The tenant's topics, one result each. Body: empty."),
@@ -45,6 +46,10 @@ const ACTIONS: [(&str, &str); 13] = [
     ("sweep-topic", "Removes files of a topic's table that nothing names any more. Body: {\"topic\"}."),
     ("topic-files", "The files of a topic's table by seq range, and what would be compacted next. Body: {\"topic\"}."),
     ("compact-topic", "Compacts a topic's table now: what is due, or all. Body: {\"topic\",\"whole\"?}."),
+    (
+        "retain-topic",
+        "Sets how much of a topic is kept: what is older, or beyond so many bytes or events, goes. Body: {\"topic\",\"age_ms\"?,\"bytes\"?,\"events\"?}; none: all is kept.",
+    ),
     (
         "producer",
         "Issues a producer an epoch, so that what it sends twice is appended once. Body: {\"topic\",\"producer\",\"resume\"?}.",
@@ -130,6 +135,12 @@ pub struct TableDescription {
     pub rows: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// First seq that retention has left: events below are gone.
+    #[serde(default)]
+    pub retained: ShardSeqs,
+    /// How much is kept.
+    #[serde(default)]
+    pub retention: Retention,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +155,18 @@ struct CompactTopic {
     topic: TopicName,
     #[serde(default)]
     whole: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetainTopic {
+    topic: TopicName,
+    #[serde(default)]
+    age_ms: Option<u64>,
+    #[serde(default)]
+    bytes: Option<u64>,
+    #[serde(default)]
+    events: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -230,6 +253,12 @@ pub(crate) async fn run(shared: &Arc<Shared>, tenant: &TenantName, action: &Acti
                 "files_out": files_out, "bytes_out": bytes_out,
             }))
         }
+        "retain-topic" => {
+            let RetainTopic { topic, age_ms, bytes, events } = parse_json("retain-topic", body)?;
+            shared.topic(tenant, &topic)?;
+            shared.engine.retain_topic(tenant, &topic, Retention { age_ms, bytes, events }).await?;
+            one(&json!({ "retained": topic }))
+        }
         "producer" => producers::begin(shared, tenant, body).await,
         "fence" => producers::fence(shared, tenant, body).await,
         "flush" => {
@@ -307,6 +336,8 @@ async fn describe_table(table: &TableState) -> Result<TableDescription> {
         files: files.files().len() as u64,
         rows: files.files().iter().map(|file| file.rows).sum(),
         bytes: files.files().iter().map(|file| file.size).sum(),
+        retained: ShardSeqs::single(table.retained()),
+        retention: table.retention()?,
     })
 }
 

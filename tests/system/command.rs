@@ -231,3 +231,33 @@ async fn an_operator_sees_where_a_topics_rows_lie_and_has_them_compacted() -> Re
     assert_eq!(world.firn(&["topic", "files", "none"], b"")?.status.code(), Some(3), "there is no such topic");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_says_how_much_of_a_topic_is_kept_and_readers_are_told_what_is_gone() -> Result<()> {
+    let world = World::new().await?;
+    for number in 0..4 {
+        let row = format!("{{\"k\":\"a\",\"n\":{number}}}\n");
+        let path = world.file(&format!("{number}.ndjson"), row.as_bytes())?;
+        world.json(&["produce", "t", &path, "--json"])?;
+        world.json(&["flush", "t", "--json"])?;
+    }
+    let nothing = world.firn(&["topic", "retain", "t", "--events", "0"], b"")?;
+    assert_ne!(nothing.status.code(), Some(0), "{}", text(&nothing.stdout));
+    world.json(&["topic", "retain", "t", "--events", "2", "--json"])?;
+    let kept = || -> Result<i64> {
+        let described = world.json(&["topic", "describe", "t", "--json"])?;
+        Ok(described[0]["table"]["retained"]["0"].as_i64().unwrap_or_default())
+    };
+    while kept()? < 3 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let described = text(&world.firn(&["topic", "describe", "t"], b"")?.stdout);
+    assert!(described.contains("from seq 3 on; older events were dropped"), "{described}");
+    assert_eq!(world.json(&["replay", "t", "--json"])?.len(), 2);
+    let told = world.firn(&["replay", "t", "--from", "2"], b"")?;
+    assert!(text(&told.stderr).contains("dropped those below 3"), "{}", text(&told.stderr));
+    let store = world.folder.path().join("store").display().to_string();
+    let verified = Command::new(firn()?).args(["verify", "t", "--data", &store]).output()?;
+    assert!(verified.status.success(), "{}", text(&verified.stdout));
+    Ok(())
+}

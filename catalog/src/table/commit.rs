@@ -291,7 +291,11 @@ impl Flush<'_> {
             ("total-position-deletes", before("total-position-deletes").to_string()),
             ("total-equality-deletes", before("total-equality-deletes").to_string()),
         ];
-        let additional_properties = entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let carried = properties::CARRIED
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), metadata.properties().get(*name)?.clone())));
+        let entries = entries.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let additional_properties = carried.chain(entries).collect();
         Ok(Summary { operation: Operation::Append, additional_properties })
     }
 

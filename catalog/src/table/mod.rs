@@ -27,6 +27,7 @@ mod outside;
 mod parquet_schema;
 mod pointer;
 mod properties;
+mod retain;
 mod rowhash;
 mod schema;
 mod sort;
@@ -52,6 +53,7 @@ pub use compact::{Compacted, Compaction, Job, ListedFile, ListedJob, ListedRange
 pub use expire::Expired;
 pub use files::{DataFile, FileSet, Partition};
 pub use leave::REMOVED_AT_ONCE_MAX;
+pub use retain::{Removed, Retention};
 pub use rowhash::RowHash;
 pub use state::TableState;
 pub use sweep::Swept;

@@ -2,6 +2,7 @@
 //!
 //! A property holds for the table as it is now; the summary of a flush's snapshot repeats what that flush left. They must agree (P4.1).
 
+use iceberg::spec::TableMetadata;
 use schemas::{Seq, ShardSeqs, Watermark};
 
 use crate::error::{CatalogError, Result};
@@ -19,8 +20,14 @@ pub(crate) const WATERMARK: &str = "firn.watermark";
 pub(crate) const WATERMARK_SEQUENCE: &str = "firn.watermark.sequence-number";
 /// Property: sweep generation (P7); stands in the names of data files.
 pub(crate) const SWEEP: &str = "firn.sweep";
-/// Property: rows that retention and folds have removed so far. Absent is 0.
+/// Property: how much of the topic is kept, as JSON. Absent: everything.
+pub(crate) const RETENTION: &str = "firn.retention";
+/// Property and summary: `shard → first seq that retention has left`, as JSON. Absent: the first.
+pub(crate) const RETAINED: &str = "firn.retained";
+/// Property and summary: rows that retention has removed so far. Absent is 0.
 pub(crate) const REMOVED_ROWS: &str = "firn.removed-rows";
+/// Property and summary: hash of these rows, 32 hex digits. Absent is 0.
+pub(crate) const REMOVED_ROW_HASH: &str = "firn.removed-row-hash";
 /// Property and summary: hash of all rows ever flushed, 32 hex digits.
 pub(crate) const TOTAL_ROW_HASH: &str = "firn.total-row-hash";
 /// Property and summary: the lane that flushed last, for people.
@@ -39,7 +46,18 @@ pub(crate) const ROWS: &str = "firn.rows";
 pub(crate) const ROW_HASH: &str = "firn.row-hash";
 
 /// What every summary repeats of the properties, as far as they are there, so that the nearest ancestor always tells (P4.1).
-pub(crate) const CARRIED: [&str; 5] = [WATERMARK, TOTAL_ROW_HASH, REMOVED_ROWS, LANE, EPOCH];
+pub(crate) const CARRIED: [&str; 7] =
+    [WATERMARK, TOTAL_ROW_HASH, RETAINED, REMOVED_ROWS, REMOVED_ROW_HASH, LANE, EPOCH];
+
+/// The seq of a property that is a map of seqs; the first if it is not there. Errors: `Corrupt` naming `place` if it is none.
+pub(crate) fn seq_or_first(metadata: &TableMetadata, name: &str, place: &str) -> Result<Seq> {
+    let Some(text) = metadata.properties().get(name) else { return Ok(Seq::FIRST) };
+    let seqs: Option<ShardSeqs> = serde_json::from_str(text).ok();
+    seqs.and_then(|seqs| seqs.as_single()).filter(|seq| *seq >= Seq::FIRST).ok_or_else(|| {
+        let message = format!("{place}: {name} should read like {{\"0\":17}}, found {text:?}");
+        CatalogError::new(ErrorKind::Corrupt, message)
+    })
+}
 
 /// A seq as all formats write it: `{"0":17}`.
 pub(crate) fn seqs_text(seq: Seq) -> String {

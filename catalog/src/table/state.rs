@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use iceberg::spec::{FormatVersion, ManifestFile, ManifestList, Snapshot, TableMetadata};
-use schemas::{TopicId, Watermark};
+use schemas::{Seq, TopicId, Watermark};
 use tokio::sync::OnceCell;
 
 use super::files::FileSet;
@@ -21,6 +21,8 @@ pub struct TableState {
     metadata_uri: String,
     metadata: Arc<TableMetadata>,
     watermark: Watermark,
+    /// First seq that retention has left.
+    pub(super) retained: Seq,
     files: OnceCell<Arc<FileSet>>,
     /// Filled once what others committed was found to be in order.
     pub(super) foreign_checked: OnceCell<()>,
@@ -46,7 +48,9 @@ impl TableState {
         metadata_uri: String,
         metadata: Arc<TableMetadata>,
     ) -> Result<Self> {
-        let watermark = verified_watermark(&metadata, topic, &format!("table {name}"))?;
+        let place = format!("table {name}");
+        let watermark = verified_watermark(&metadata, topic, &place)?;
+        let retained = properties::seq_or_first(&metadata, properties::RETAINED, &place)?;
         Ok(Self {
             shared,
             name,
@@ -54,6 +58,7 @@ impl TableState {
             metadata_uri,
             metadata,
             watermark,
+            retained,
             files: OnceCell::new(),
             foreign_checked: OnceCell::new(),
         })

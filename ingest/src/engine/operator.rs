@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
-use catalog::table::{Compacted, FlushRows, Swept, TableReport};
+use catalog::table::{Compacted, FlushRows, Retention, Swept, TableReport};
 use schemas::envelope::column;
 use schemas::{ErrorKind, Seq, TenantName, TopicDef, TopicName, Watermark};
 use serde::{Deserialize, Serialize};
@@ -89,6 +89,17 @@ impl Engine {
         let def = self.topic(tenant, name)?;
         let parts = &self.host.parts;
         Ok(parts.tables.load(&def).await?.report(&def, &parts.settings.compaction).await?)
+    }
+
+    /// Sets how much of a topic is kept; what is not is dropped soon after, by itself, in whole seq ranges from the oldest on.
+    ///
+    /// Errors: `NotFound`; `Fenced` if another process owns the lane; those of [`catalog::table::Tables::set_retention`].
+    pub async fn retain_topic(&self, tenant: &TenantName, name: &TopicName, retention: Retention) -> Result<()> {
+        let def = self.topic(tenant, name)?;
+        self.host.lane(def.lane)?.check_owner()?;
+        self.host.parts.tables.set_retention(&def, retention).await?;
+        tracing::info!(topic = %name, ?retention, "retention set");
+        Ok(())
     }
 
     /// Does every compaction that is due for a topic, and with `whole` all that can be done; at the pace of the settings.

@@ -1,4 +1,5 @@
-//! Keeping tables fast: every topic of a lane is looked at in turn, its ranges compacted as they come due, its old snapshots expired.
+//! Keeping tables fast and as long as they should be: every topic of a lane is looked at in turn, what is not kept is dropped, its ranges are compacted as they come
+//! due, its old snapshots expired.
 //!
 //! Looking costs no request: a topic is planned anew only once its files are more by as many as could make a job. One job a topic and turn, so that no topic waits
 //! for all of another; one at a time in the whole process. Commits have a budget, a third of that which quiet topics' flushes share. What fails waits, longer each time.
@@ -9,12 +10,14 @@ use std::time::Duration;
 
 use catalog::table::TableState;
 use schemas::limits::TABLE_LOOK_SECONDS;
-use schemas::{TopicDef, TopicId};
+use schemas::{ErrorKind, Seq, TopicDef, TopicId};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
-use crate::error::Result;
+use crate::error::{IngestError, Result};
+use crate::sequence;
 use crate::tail::TopicLoad;
 
 /// Files that a table must have more than when nothing was due, for something to be due.
@@ -27,6 +30,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(600);
 /// How long a topic waits after a job that came to nothing.
 const OVERTAKEN_WAIT: Duration = Duration::from_secs(10);
 
+/// How often a topic with a retention is looked at if nothing else has changed: events grow old by themselves.
+const RETENTION_LOOK: Duration = Duration::from_secs(10);
+
 /// What is remembered of a topic.
 #[derive(Debug)]
 struct Seen {
@@ -35,13 +41,14 @@ struct Seen {
     /// The metadata that was looked at last.
     metadata_uri: String,
     refreshed: Instant,
+    retained: Option<Instant>,
     failures: u32,
     not_before: Instant,
 }
 
 impl Seen {
     fn new(now: Instant) -> Self {
-        Self { files: None, metadata_uri: String::new(), refreshed: now, failures: 0, not_before: now }
+        Self { files: None, metadata_uri: String::new(), refreshed: now, retained: None, failures: 0, not_before: now }
     }
 
     /// Whether a plan could find something that the last one did not.
@@ -95,7 +102,14 @@ async fn maintain(parts: &Parts, TopicLoad { def, .. }: &TopicLoad, seen: &mut S
         state = parts.tables.refresh(def).await?;
         seen.refreshed = Instant::now();
     }
-    if seen.metadata_uri == state.metadata_uri() {
+    let is_known = seen.metadata_uri == state.metadata_uri();
+    if !is_known || seen.retained.is_none_or(|at| at.elapsed() >= RETENTION_LOOK) {
+        if let Some(below) = state.droppable(def, parts.env.now_micros()).await? {
+            return if parts.pace.take_for_upkeep() { drop_below(parts, def, below).await } else { Ok(()) };
+        }
+        seen.retained = Some(Instant::now());
+    }
+    if is_known {
         return Ok(());
     }
     if state.is_expirable() && parts.pace.take_for_upkeep() {
@@ -115,6 +129,19 @@ async fn maintain(parts: &Parts, TopicLoad { def, .. }: &TopicLoad, seen: &mut S
         seen.files = state.files_counted();
     }
     seen.metadata_uri = state.metadata_uri().to_owned();
+    Ok(())
+}
+
+/// The lane's record first, then the commit: what a condition finds is told by the order of records, whenever the files go.
+async fn drop_below(parts: &Parts, def: &Arc<TopicDef>, below: Seq) -> Result<()> {
+    let stopping = || IngestError::new(ErrorKind::Unavailable, "retention: the lane's task has stopped");
+    let (answer, decided) = oneshot::channel();
+    let record = sequence::Command::Retain { topic: def.id, below, answer };
+    parts.asks.send(record).await.map_err(|_| stopping())?;
+    decided.await.map_err(|_| stopping())??;
+    let removed = parts.tables.drop_below(def, below).await?;
+    metrics::counter!("firn_retention_rows_total").increment(removed.rows);
+    metrics::counter!("firn_retention_bytes_total").increment(removed.bytes);
     Ok(())
 }
 

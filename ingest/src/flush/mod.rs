@@ -51,6 +51,8 @@ pub(crate) struct Parts {
     pub(crate) epoch: Epoch,
     /// Told of every watermark that moved, after the tail was trimmed to it.
     pub(crate) moved: mpsc::Sender<(TopicId, Watermark)>,
+    /// The way to the lane's task, for records that the keeping of tables needs.
+    pub(crate) asks: mpsc::Sender<crate::sequence::Command>,
 }
 
 /// Moves decided events from the tails to the tables, until it is stopped. Cheap to clone.

@@ -39,6 +39,7 @@ impl House {
             lane: LaneId(0),
             epoch: Epoch(1),
             moved: sender,
+            asks: mpsc::channel(1).0,
         });
         Self { folder, tails, tables, flusher, moved }
     }

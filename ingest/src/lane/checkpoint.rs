@@ -9,7 +9,7 @@ use bytes::Bytes;
 use catalog::storage::Creation;
 use catalog::{Env, Store};
 use schemas::planted::{Bug, planted};
-use schemas::{ErrorKind, LaneId, ShardSeqs, TenantName, TopicDef, Watermark};
+use schemas::{ErrorKind, LaneId, Seq, ShardSeqs, TenantName, TopicDef, Watermark};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -46,6 +46,9 @@ struct TopicDocument {
     last_time_micros: i64,
     prefixes: BTreeSet<String>,
     watermark: ShardSeqs,
+    /// Absent: the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retained: Option<ShardSeqs>,
     confirmed: bool,
 }
 
@@ -67,6 +70,7 @@ pub(crate) fn encode(lane: LaneId, at: Position, state: &LaneState, nonce: Uuid)
         last_time_micros: topic.last_time,
         prefixes: topic.prefixes.clone(),
         watermark: ShardSeqs::single(topic.watermark.0),
+        retained: (topic.retained > Seq::FIRST).then(|| ShardSeqs::single(topic.retained)),
         confirmed: topic.confirmed,
     };
     let dropped = |dropped: &Dropped| DroppedDocument {
@@ -136,6 +140,7 @@ fn topic_state(document: TopicDocument) -> Result<(schemas::TopicId, TopicState)
         last_time: document.last_time_micros,
         prefixes: document.prefixes,
         watermark: Watermark(single(&document.watermark)?),
+        retained: document.retained.as_ref().map(single).transpose()?.unwrap_or(Seq::FIRST),
         confirmed: document.confirmed,
         shapes,
     };

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use schemas::planted::{Bug, planted};
-use schemas::{Seq, TenantName, TopicDef, TopicId};
+use schemas::{Seq, ShardSeqs, TenantName, TopicDef, TopicId};
 use serde::{Deserialize, Serialize};
 
 use super::Position;
@@ -114,6 +114,11 @@ impl Replay {
                 self.state.apply(&Effect::Producer { topic: frame.topic, record: ProducerRecord::read(frame)? })
             }
             FrameKind::Fence => self.state.apply(&Effect::Fence { topic: frame.topic, fence: fences::read(frame)? }),
+            FrameKind::Retained => {
+                let seqs: Option<ShardSeqs> = serde_json::from_slice(frame.payload.bytes()).ok();
+                let below = seqs.and_then(|seqs| seqs.as_single()).ok_or("a record of retention that names no seq")?;
+                self.state.apply(&Effect::Retained { topic: frame.topic, below })
+            }
             FrameKind::Seal => Ok(()),
             kind if frame.critical => {
                 Err(format!("a critical {kind:?}, which this Firn does not know: use a newer one"))

@@ -52,6 +52,8 @@ pub(crate) struct TopicState {
     pub(crate) prefixes: BTreeSet<String>,
     /// As last heard: a hint, never what a decision rests on.
     pub(crate) watermark: Watermark,
+    /// First seq that retention has left: those below are gone, whatever the table still has of them.
+    pub(crate) retained: Seq,
     /// The topic's register is known to say that it is live.
     pub(crate) confirmed: bool,
 }
@@ -71,6 +73,8 @@ pub(crate) enum Effect {
     Producer { topic: TopicId, record: ProducerRecord },
     /// A fence is set.
     Fence { topic: TopicId, fence: Fence },
+    /// Events below are gone.
+    Retained { topic: TopicId, below: Seq },
 }
 
 impl LaneState {
@@ -86,6 +90,7 @@ impl LaneState {
                     last_time: 0,
                     prefixes: BTreeSet::new(),
                     watermark: Watermark::START,
+                    retained: Seq::FIRST,
                     confirmed: false,
                 };
                 match self.topics.insert(topic, fresh) {
@@ -124,6 +129,17 @@ impl LaneState {
             Effect::Fence { topic, fence } => {
                 self.topic_mut(topic)?;
                 self.fences.apply(*topic, fence)
+            }
+            Effect::Retained { topic: id, below } => {
+                let topic = self.topic_mut(id)?;
+                if *below <= topic.retained || *below > topic.next_seq {
+                    let (retained, next) = (topic.retained, topic.next_seq);
+                    return Err(format!(
+                        "topic {id}: expected retention beyond {retained} and up to {next}, found {below}"
+                    ));
+                }
+                topic.retained = *below;
+                Ok(())
             }
         }
     }

@@ -74,7 +74,7 @@ pub(crate) fn admit<'a>(head: &LaneState, append: &mut Append, recent: impl FnOn
         Ok(sets) => sets.unwrap_or(false),
         Err(refusal) => return Judged::Refused(refusal),
     };
-    match basis.tests.test(topic.next_seq, recent) {
+    match basis.tests.test(topic.next_seq, topic.retained, recent) {
         Tested::Hold => Judged::Fits { sets_fence },
         Tested::Fail(refusal) => Judged::Refused(refusal),
         Tested::Stale => Judged::Stale,

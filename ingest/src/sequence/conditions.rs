@@ -161,8 +161,13 @@ impl Tests {
         Ok(())
     }
 
-    /// Tests them at a place in the order: `next_seq` is that of the batch's first event.
-    pub(crate) fn test<'a>(&mut self, next_seq: Seq, recent: impl FnOnce() -> Option<Recent<'a>>) -> Tested {
+    /// Tests them at a place in the order: `next_seq` is that of the batch's first event, and events below `retained` are gone, wherever they were found.
+    pub(crate) fn test<'a>(
+        &mut self,
+        next_seq: Seq,
+        retained: Seq,
+        recent: impl FnOnce() -> Option<Recent<'a>>,
+    ) -> Tested {
         if !(self.keys.is_empty() && self.patterns.is_empty()) {
             match recent().filter(|recent| recent.tail.start <= self.known_below || planted(Bug::StaleFact)) {
                 Some(recent) => self.add_recent(&recent),
@@ -170,7 +175,11 @@ impl Tests {
             }
         }
         let topic_last = Seq(next_seq.0 - 1);
-        let last = |test: &Test| if test.condition.of == Matching::Topic { topic_last } else { test.last };
+        let last = |test: &Test| match test.condition.of {
+            Matching::Topic => topic_last,
+            _ if test.last < retained => NONE,
+            _ => test.last,
+        };
         let failed = self.tests.iter().find(|test| last(test) > test.condition.expected_last_seq);
         failed.map_or(Tested::Hold, |test| Tested::Fail(failure(&test.condition, last(test))))
     }

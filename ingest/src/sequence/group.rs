@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use schemas::{ErrorKind, Seq, Shard, TenantName, TopicId};
+use schemas::{ErrorKind, Seq, Shard, ShardSeqs, TenantName, TopicId};
 use tokio::time::Instant;
 
 use super::admit::Basis;
@@ -188,6 +188,14 @@ impl Group {
         let def = shape.def();
         let frame = fences::frame(def.tenant, def.id, &fence);
         self.push(head, frame, Effect::Fence { topic: def.id, fence }, None);
+    }
+
+    /// Says that events below are gone, which the head has found to be further than before.
+    pub(crate) fn retain(&mut self, head: &mut LaneState, topic: TopicId, below: Seq) {
+        let tenant = head.topics[&topic].shape().def().tenant;
+        let payload = serde_json::to_vec(&ShardSeqs::single(below)).expect("a map of numbers is JSON");
+        let frame = Frame::record(FrameKind::Retained, tenant, topic, Payload::new(payload));
+        self.push(head, frame, Effect::Retained { topic, below }, None);
     }
 
     fn place(&mut self, head: &mut LaneState, part: Part, permit: Option<Permit>, now_micros: i64) -> Seq {

@@ -32,6 +32,8 @@ use crate::lane::trim::sweep;
 const TABLES_AT_ONCE: usize = 16;
 /// Watermarks that may wait for the lane's task.
 const MOVED_MAX: usize = 256;
+/// Records for which the keeping of tables may wait.
+const ASKS_MAX: usize = 4;
 /// The first pause before a lane is taken back; doubled each time up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -64,6 +66,7 @@ pub(crate) async fn open(core: &Arc<Core>, claim: Claim) -> Result<Kept> {
         parts.topics.publish(&topic.tenant, Arc::clone(topic.shape().def()));
     }
     let (moved, watermarks) = mpsc::channel(MOVED_MAX);
+    let (asks, asked) = mpsc::channel(ASKS_MAX);
     let flusher = Flusher::start(flush::Parts {
         tails: core.tails.clone(),
         tables: parts.tables.clone(),
@@ -73,11 +76,12 @@ pub(crate) async fn open(core: &Arc<Core>, claim: Claim) -> Result<Kept> {
         lane: core.lane,
         epoch: at.epoch,
         moved,
+        asks,
     });
     *core.flusher.lock() = Some(flusher);
     let (store, root, still_named) = (parts.store.clone(), register.root().clone(), parked.clone());
     tokio::spawn(async move { sweep(&store, &root, &still_named).await });
-    let opened = Opened { register, at, state, index: replay.index, parked, moved: watermarks };
+    let opened = Opened { register, at, state, index: replay.index, parked, moved: watermarks, asks: asked };
     Ok(Kept(Box::new(Lane::new(Arc::clone(core), opened))))
 }
 

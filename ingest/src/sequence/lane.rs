@@ -54,6 +54,8 @@ pub(super) struct Opened {
     pub(super) parked: BTreeSet<String>,
     /// Watermarks that the flusher moved.
     pub(super) moved: mpsc::Receiver<(TopicId, Watermark)>,
+    /// What the keeping of tables asks for.
+    pub(super) asks: mpsc::Receiver<Command>,
 }
 
 /// An open lane. Ends with the first thing that puts its ownership in doubt.
@@ -90,6 +92,7 @@ pub(super) struct Lane {
     /// Changes when one more does.
     stops: watch::Receiver<u64>,
     moved: mpsc::Receiver<(TopicId, Watermark)>,
+    asks: mpsc::Receiver<Command>,
     /// Ends when the root shows another epoch.
     watch: JoinHandle<IngestError>,
     closing: Option<Closing>,
@@ -118,7 +121,7 @@ pub(super) struct Closing {
 
 impl Lane {
     pub(super) fn new(core: Arc<Core>, opened: Opened) -> Self {
-        let Opened { register, at, state, index, parked, moved } = opened;
+        let Opened { register, at, state, index, parked, moved, asks } = opened;
         let stops = core.tails.stops();
         let watch = tokio::spawn(watch_root(Arc::clone(&core), at.epoch));
         let bytes = index.iter().map(|segment| segment.bytes).sum();
@@ -145,6 +148,7 @@ impl Lane {
             leaving: Leaving::default(),
             stops,
             moved,
+            asks,
             watch,
             closing: None,
         };
@@ -192,6 +196,7 @@ impl Lane {
                 looked = outcome(&mut self.leaving.look) => self.removed_files(looked),
                 Ok(()) = self.stops.changed() => self.halt_stopped(),
                 ended = &mut self.watch => return Err(ended.unwrap_or_else(|error| ended_badly("the watch over the root", &error))),
+                Some(command) = self.asks.recv(), if self.has_room() => self.take(command),
                 command = commands.recv(), if self.has_room() => self.take_all(command, commands),
                 () = sleep_until(self.trim_not_before), if self.trim.is_none() && self.has_parkable() => {}
                 () = sleep_until(lingers_until.unwrap_or_else(Instant::now)), if lingers_until.is_some() => {}
@@ -224,6 +229,7 @@ impl Lane {
             Command::Append(append) => self.take_append(append),
             Command::Producer { topic, name, resume, answer } => self.issue_epoch(&topic, name, resume, answer),
             Command::Fence { topic, key_prefix, set, answer } => self.fence(&topic, key_prefix, set, answer),
+            Command::Retain { topic, below, answer } => self.retain(topic, below, answer),
             Command::Create { tenant, shape, answer } => {
                 if !self.head.topics.contains_key(&shape.def().id) {
                     self.group.create(&mut self.head, tenant, shape);
@@ -359,7 +365,7 @@ impl Lane {
                 let next = self.decided.topics[&shape.def().id].next_seq;
                 tails.add_topic(Arc::clone(shape.def()), next);
             }
-            Effect::Appended { .. } | Effect::Producer { .. } | Effect::Fence { .. } => {}
+            Effect::Appended { .. } | Effect::Producer { .. } | Effect::Fence { .. } | Effect::Retained { .. } => {}
         }
         if let Some((mut placed, permit)) = rows {
             let topic = &self.decided.topics[&placed.topic];

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use schemas::limits::SEGMENT_BYTES_MAX;
-use schemas::{ErrorKind, LaneId, TenantName, TopicId, Watermark};
+use schemas::{ErrorKind, LaneId, Seq, TenantName, TopicId, Watermark};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Producer { topic: TopicId, name: Arc<str>, resume: Resume, answer: Answer<ProducerEpoch> },
     /// Say which token a fence has; with one in `set`, set it first.
     Fence { topic: TopicId, key_prefix: Option<String>, set: Option<u64>, answer: Answer<Option<u64>> },
+    /// Say in the log that events of a topic below a seq, all in its table, are gone. Answered as well if that was said before.
+    Retain { topic: TopicId, below: Seq, answer: Answer<()> },
     /// A topic that had stopped is taken up again: its tail says so already, and its table ends before `watermark`.
     Resume { topic: TopicId, watermark: Watermark, answer: Answer<()> },
     /// Say what of a topic lies in parked objects.
@@ -165,6 +167,7 @@ impl Command {
             }
             Self::Create { answer, .. }
             | Self::Drop { answer, .. }
+            | Self::Retain { answer, .. }
             | Self::Resume { answer, .. }
             | Self::Settle { answer }
             | Self::Close { answer, .. }

@@ -55,6 +55,8 @@ pub(crate) enum FrameKind {
     GroupProgress,
     /// The epoch ends here.
     Seal,
+    /// Events of a topic below a seq are gone: JSON of `shard → seq`.
+    Retained,
     /// Made by a newer Firn.
     Unknown(u8),
 }
@@ -70,6 +72,7 @@ impl FrameKind {
             Self::Fence => 6,
             Self::GroupProgress => 7,
             Self::Seal => 8,
+            Self::Retained => 9,
             Self::Unknown(code) => code,
         }
     }
@@ -84,6 +87,7 @@ impl FrameKind {
             6 => Self::Fence,
             7 => Self::GroupProgress,
             8 => Self::Seal,
+            9 => Self::Retained,
             other => Self::Unknown(other),
         }
     }

@@ -95,6 +95,12 @@ impl Feed {
     /// The table from the cursor on, which moves. False if there is nothing.
     async fn table(&mut self, end: Option<Seq>, out: &Out) -> Result<bool> {
         let view = self.reader.view(&self.def).await?;
+        let retained = view.table().retained();
+        if self.cursor < retained {
+            check_retained(&self.def, retained, self.cursor)?;
+            self.cursor = retained;
+            return Ok(true);
+        }
         let watermark = view.watermark().0;
         let stop = end.map_or(watermark, |end| end.min(watermark));
         if self.cursor >= stop {
@@ -118,4 +124,16 @@ impl Feed {
 /// The error of a topic that is no longer there.
 pub(crate) fn dropped(def: &TopicDef) -> QueryError {
     QueryError::new(ErrorKind::NotFound, format!("topic {} has been dropped", def.name))
+}
+
+/// Whoever begins at the beginning begins with what there is. Errors: `NotFound` for another seq below `retained`: who goes on there would miss events unawares.
+pub(crate) fn check_retained(def: &TopicDef, retained: Seq, from: Seq) -> Result<()> {
+    if from >= retained || from == Seq::FIRST {
+        return Ok(());
+    }
+    let message = format!(
+        "topic {}: events from seq {from} on were asked for, but its retention has dropped those below {retained}; begin there, or at the beginning",
+        def.name
+    );
+    Err(QueryError::new(ErrorKind::NotFound, message))
 }

@@ -16,7 +16,7 @@ use schemas::payload::PayloadType;
 use schemas::{ErrorKind, Seq, TenantName, TopicDef, TopicName};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::feed::{Feed, dropped};
+pub(crate) use self::feed::{Feed, check_retained, dropped};
 pub(crate) use self::groups::groups;
 pub(crate) use self::table::prefixes_of;
 
@@ -52,13 +52,14 @@ pub struct Replay {
 
 /// Answers a replay: events that are acknowledged at the call, in seq order.
 ///
-/// Errors: `NotFound` for an unknown topic or column; `Invalid` for a condition that does not compile or seqs that are none; in the stream also
+/// Errors: `NotFound` for an unknown topic or column, or seqs that retention has dropped; `Invalid` for a condition that does not compile or seqs that are none; in the stream also
 /// `Overloaded` (memory or spill used up), `Unavailable` (deadline, store away), `Corrupt`.
 pub(crate) async fn run(reader: &Reader, tenant: &TenantName, replay: Replay) -> Result<BatchStream> {
     let def = reader.topic(tenant, &replay.topic)?;
     let shape = Shape::new(def.event_schema(), replay.columns.as_deref(), replay.filter.as_deref(), None)?;
     let view = reader.view(&def).await?;
     let seqs = seqs(replay.from, replay.to, view.end())?;
+    check_retained(&def, view.table().retained(), seqs.start)?;
     let output = Arc::clone(shape.output());
     let reader = reader.clone();
     Ok(match replay.key {

@@ -1,4 +1,5 @@
 mod compacted;
+mod retained;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};

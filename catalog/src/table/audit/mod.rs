@@ -71,6 +71,7 @@ pub struct TableFacts {
 #[derive(Debug, Default)]
 struct Sum {
     count: u64,
+    left_over: u64,
     hash: RowHash,
     seen: Seen,
     times: Times,
@@ -124,7 +125,7 @@ impl TableAudit {
 
     /// Every manifest, every file, every row. `logged`: rows below the watermark that the log still has, in ranges that do not overlap.
     pub async fn rows(&self, logged: Vec<Recorded>, meter: &Meter, checks: &mut Checks) -> Audited<TableFacts> {
-        let Promised { watermark, flushes, .. } = &self.promised;
+        let Promised { watermark, flushes, retained, .. } = &self.promised;
         let shared = &self.tables.shared;
         let files = match self.metadata.current_snapshot() {
             Some(main) => manifests::plan(shared, &self.metadata, main, *watermark, checks).await?,
@@ -133,7 +134,7 @@ impl TableAudit {
         let bytes = files.iter().map(|file| file.entry.file_size_in_bytes()).sum();
         meter.expect(bytes);
         let counts = (files.len() as u64, flushes.len() as u64, logged.len() as u64);
-        let rules = Rules::new(Arc::clone(&self.def), Ranges::new(flushes.clone()), Ranges::new(logged));
+        let rules = Rules::new(Arc::clone(&self.def), Ranges::new(flushes.clone()), Ranges::new(logged), *retained);
         let rules = Arc::new(rules.map_err(|error| Stop::Unseen(error.into()))?);
         let mut sum = self.sum_up(files, &rules).await?;
         self.check_sum(&rules, &sum)?;
@@ -155,6 +156,7 @@ impl TableAudit {
     /// Goes through the files in order of their first seqs, some of them side by side.
     async fn sum_up(&self, files: Vec<Planned>, rules: &Arc<Rules>) -> Audited<Sum> {
         let (store, end) = (&self.tables.shared.store, self.promised.watermark.0);
+        let first = files.first().map_or(self.promised.retained, |file| file.seqs.0);
         // Once a file is through, nothing below the first seq of the next will come any more.
         let frontiers = files.iter().skip(1).map(|file| file.seqs.0).chain([end]);
         let names: Vec<_> = files.iter().map(|file| file.path.to_string()).zip(frontiers).collect();
@@ -163,7 +165,7 @@ impl TableAudit {
             async move { tokio::spawn(file::audit(store, rules, file, end)).await }
         });
         let mut audits = stream::iter(audits).buffered(FILES_AT_ONCE).zip(stream::iter(names));
-        let mut sum = Sum::default();
+        let mut sum = Sum { seen: Seen::from(first), ..Sum::default() };
         while let Some((audited, (object, frontier))) = audits.next().await {
             let rows = audited.map_err(|error| {
                 let message = format!("{object}: looking at it ended badly");
@@ -177,17 +179,20 @@ impl TableAudit {
 
     /// All rows together are what the metadata and the log promise.
     fn check_sum(&self, rules: &Rules, sum: &Sum) -> Audited<()> {
-        let Promised { watermark, removed, total, .. } = &self.promised;
+        let Promised { watermark, retained, removed, removed_hash, total, .. } = &self.promised;
         let (missing, first) = sum.seen.missing(watermark.0);
         if missing != *removed {
             let first = first.map(|seq| format!(", first seq {seq}")).unwrap_or_default();
             let expected = format!("{removed} seqs below {watermark} in no file");
             return Err(Stop::fault(laws::DENSE, &self.object, expected, format!("{missing}{first}")));
         }
+        let (kept, expected) = ((sum.count - sum.left_over) as i64, watermark.0.0 - retained.0);
+        if kept != expected {
+            let expected = format!("{expected} rows from {retained}, where retention ended, to before {watermark}");
+            return Err(Stop::fault(laws::DENSE, &self.object, expected, kept));
+        }
         for (ranges, found) in [(&rules.flushed, &sum.flushed), (&rules.logged, &sum.logged)] {
-            if *removed == 0
-                && let Some((range, rows, hash)) = ranges.first_difference(found)
-            {
+            if let Some((range, rows, hash)) = ranges.first_difference(found, *retained) {
                 let place = format!("seqs {} to before {}", range.from, range.to);
                 let expected = format!("{} rows with hash {}", range.to.0 - range.from.0, range.hash);
                 return Err(Stop::fault_at(
@@ -199,9 +204,7 @@ impl TableAudit {
                 ));
             }
         }
-        if *removed == 0 {
-            agree(laws::SAME, &self.object, properties::TOTAL_ROW_HASH, *total, sum.hash)?;
-        }
+        agree(laws::SAME, &self.object, properties::TOTAL_ROW_HASH, *total, sum.hash + *removed_hash)?;
         if sum.prefixes.len() > PREFIXES_MAX {
             let expected = format!("at most {PREFIXES_MAX} distinct prefixes");
             return Err(Stop::fault(laws::DERIVED, &self.object, expected, sum.prefixes.len()));
@@ -217,7 +220,7 @@ impl TableAudit {
 
 impl Sum {
     fn add(&mut self, rows: Rows, object: &str) -> Audited<()> {
-        let Rows { count, hash, seen, times, prefixes, flushed, logged, .. } = rows;
+        let Rows { count, left_over, hash, seen, times, prefixes, flushed, logged, .. } = rows;
         let again = |seq: Seq| {
             Stop::fault(laws::ONCE, object, "each seq in one file", format!("seq {seq}, which another has too"))
         };
@@ -227,6 +230,7 @@ impl Sum {
         self.logged.absorb(logged);
         self.prefixes.extend(prefixes);
         self.count += count;
+        self.left_over += left_over;
         self.hash = self.hash + hash;
         Ok(())
     }

@@ -49,13 +49,17 @@ impl Ranges {
         }
     }
 
-    /// The first range that was found to be otherwise than it was recorded, with the rows and the hash that were found.
-    pub(super) fn first_difference(&self, found: &Found) -> Option<(&Recorded, i64, RowHash)> {
+    /// The first range that was found to be otherwise than it was recorded, with the rows and the hash that were found. Of one that begins below `retained`
+    /// rows may be gone.
+    pub(super) fn first_difference(&self, found: &Found, retained: Seq) -> Option<(&Recorded, i64, RowHash)> {
         let looked = self.0.iter().enumerate().map(|(number, range)| {
             let (rows, hash) = found.0.get(&number).copied().unwrap_or_default();
             (range, rows, hash)
         });
-        looked.into_iter().find(|(range, rows, hash)| *rows != range.to.0 - range.from.0 || *hash != range.hash)
+        looked.into_iter().find(|(range, rows, hash)| match range.to.0 - range.from.0 {
+            all if *rows < all => range.from >= retained,
+            all => *rows > all || *hash != range.hash,
+        })
     }
 }
 
@@ -87,10 +91,10 @@ mod tests {
                 .map(|(seq, hash)| (Seq(seq), RowHash(hash)))
                 .into_iter(),
         );
-        assert_eq!(ranges.first_difference(&found), None);
+        assert_eq!(ranges.first_difference(&found, Seq::FIRST), None);
         let mut more = Found::default();
         ranges.add(&mut more, [(Seq(2), RowHash(0))].into_iter());
         found.absorb(more);
-        assert_eq!(ranges.first_difference(&found), Some((&recorded(1, 3, 3), 3, RowHash(3))));
+        assert_eq!(ranges.first_difference(&found, Seq::FIRST), Some((&recorded(1, 3, 3), 3, RowHash(3))));
     }
 }

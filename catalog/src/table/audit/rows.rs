@@ -31,12 +31,16 @@ pub(super) struct Rules {
     pub(super) flushed: Ranges,
     /// What the log still has of the table's rows.
     pub(super) logged: Ranges,
+    /// First seq that retention has left.
+    retained: Seq,
 }
 
 /// What was found in a file.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     pub(super) count: u64,
+    /// Those of them that retention could have taken.
+    pub(super) left_over: u64,
     pub(super) hash: RowHash,
     pub(super) seen: Seen,
     pub(super) times: Times,
@@ -57,9 +61,9 @@ pub(super) struct Bounds {
 }
 
 impl Rules {
-    pub(super) fn new(def: Arc<TopicDef>, flushed: Ranges, logged: Ranges) -> Result<Self, SchemaError> {
+    pub(super) fn new(def: Arc<TopicDef>, flushed: Ranges, logged: Ranges, retained: Seq) -> Result<Self, SchemaError> {
         let (event, key, path) = (def.event_schema(), def.key_rule()?, def.path_rule()?);
-        Ok(Self { def, event, key, path, flushed, logged })
+        Ok(Self { def, event, key, path, flushed, logged, retained })
     }
 }
 
@@ -121,6 +125,7 @@ impl Rows {
         rules.flushed.add(&mut self.flushed, rows());
         rules.logged.add(&mut self.logged, rows());
         self.count += events.num_rows() as u64;
+        self.left_over += seqs.values().iter().filter(|seq| **seq < rules.retained.0).count() as u64;
         Ok(())
     }
 

@@ -13,6 +13,8 @@ const WORDS: usize = BLOCK as usize / 64;
 /// Bits are held for blocks that somebody is in, so it is 8 KiB for 65,536 seqs of the range in which files overlap, whatever lies below.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
+    /// The first so many seqs are gone: they count as seen here, and as missing when asked.
+    gone: i64,
     /// Blocks below this one are full, and no longer held.
     settled: i64,
     blocks: BTreeMap<i64, Block>,
@@ -40,6 +42,17 @@ impl Block {
 }
 
 impl Seen {
+    /// For seqs from `first` on: retention has taken those below.
+    pub(super) fn from(first: Seq) -> Self {
+        let gone = first.0 - Seq::FIRST.0;
+        let (settled, rest) = (gone.div_euclid(BLOCK), gone.rem_euclid(BLOCK));
+        let mut begun = Block::new();
+        for place in 0..rest {
+            begun.insert(place);
+        }
+        Self { gone, settled, blocks: [(settled, begun)].into() }
+    }
+
     /// False if it is there already. Seqs begin at 1.
     pub(super) fn insert(&mut self, seq: Seq) -> bool {
         let place = seq.0 - Seq::FIRST.0;
@@ -84,9 +97,13 @@ impl Seen {
     /// How many seqs below `end` were not seen, and the first of them.
     pub(super) fn missing(&self, end: Seq) -> (i64, Option<Seq>) {
         let wanted = end.0 - Seq::FIRST.0;
-        let seen = self.settled * BLOCK + self.blocks.values().map(|block| block.count).sum::<i64>();
+        let held = self.blocks.values().map(|block| block.count).sum::<i64>();
+        let seen = self.settled * BLOCK + held - self.gone;
         if seen >= wanted {
             return (0, None);
+        }
+        if self.gone > 0 {
+            return (wanted - seen, Some(Seq::FIRST));
         }
         let mut next = self.settled * BLOCK;
         for (number, block) in &self.blocks {
@@ -134,6 +151,15 @@ mod tests {
         all.absorb(of(1..=200_000)).unwrap();
         assert_eq!(all.blocks.len(), 1, "only the last block is not full");
         assert_eq!(all.absorb(of([7])), Err(Seq(7)));
+    }
+
+    #[test]
+    fn what_retention_took_takes_no_room() {
+        let mut seen = Seen::from(Seq(150_000));
+        seen.absorb(of(150_000..=300_000)).unwrap();
+        assert_eq!(seen.blocks.len(), 1, "only the last block is not full");
+        assert_eq!(seen.missing(Seq(300_001)), (149_999, Some(Seq(1))));
+        assert_eq!(seen.absorb(of([200_000])), Err(Seq(200_000)));
     }
 
     #[test]

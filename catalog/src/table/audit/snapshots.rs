@@ -13,8 +13,12 @@ use crate::audit::{Audited, Checks, Law, Stop, agree, laws};
 #[derive(Debug)]
 pub(super) struct Promised {
     pub(super) watermark: Watermark,
-    /// Rows that retention and folds took away.
+    /// First seq that retention has left.
+    pub(super) retained: Seq,
+    /// Rows that retention took away.
     pub(super) removed: i64,
+    /// Hash of these rows.
+    pub(super) removed_hash: RowHash,
     /// Hash of all rows that were ever flushed.
     pub(super) total: RowHash,
     /// What the flushes recorded whose snapshots are still there.
@@ -68,6 +72,18 @@ pub(super) fn check(
             .map_err(|_| Stop::fault_at(laws::AGREED, object, properties::REMOVED_ROWS, "a number", text))?,
         None => 0,
     };
+    let removed_hash = match metadata.properties().get(properties::REMOVED_ROW_HASH) {
+        Some(text) => text.parse().map_err(|_| {
+            Stop::fault_at(laws::AGREED, object, properties::REMOVED_ROW_HASH, "32 hexadecimal digits", text)
+        })?,
+        None => RowHash::default(),
+    };
+    let retained = properties::seq_or_first(metadata, properties::RETAINED, object)
+        .map_err(|error| Stop::of(laws::AGREED, object, error))?;
+    if retained > watermark.0 {
+        let expected = format!("a seq up to the watermark, {watermark}");
+        return Err(Stop::fault_at(laws::AGREED, object, properties::RETAINED, expected, retained));
+    }
     let total = total(metadata, object)?;
     let flushes = tiles(metadata, object, checks)?;
     if let Some(main) = metadata.current_snapshot() {
@@ -78,7 +94,7 @@ pub(super) fn check(
             agree(laws::DENSE, object, summary.place(TOTAL_RECORDS), expected, rows)?;
         }
     }
-    Ok(Promised { watermark, removed, total, flushes })
+    Ok(Promised { watermark, retained, removed, removed_hash, total, flushes })
 }
 
 fn identity(metadata: &TableMetadata, def: &TopicDef, location: &str, object: &str) -> Audited<()> {

@@ -21,7 +21,9 @@ use futures::future::BoxFuture;
 use schemas::{ErrorKind, TopicDef};
 use serde::{Deserialize, Serialize};
 
+pub(super) use plan::ranges;
 pub use plan::{Job, SeqRange};
+pub(super) use read::Inputs;
 pub use report::{ListedFile, ListedJob, ListedRange, TableReport};
 
 use super::create::{default_level1, wider_spec};
@@ -33,7 +35,7 @@ use super::{Tables, iceberg_error};
 use crate::error::{CatalogError, Result};
 use layout::Layout;
 use merge::Merge;
-use plan::{buckets_wanted, plan, ranges};
+use plan::{buckets_wanted, plan};
 use replace::Replacement;
 
 /// Commits of a wider partition spec that others may overtake.
@@ -104,7 +106,8 @@ impl TableState {
     /// Errors: those of [`Self::files`].
     pub async fn plan(&self, topic: &TopicDef, settings: &Compaction, whole: bool) -> Result<Vec<Job>> {
         let files = self.files().await?;
-        Ok(plan(&ranges(topic.id, files.files()), settings, whole))
+        let settings = self.within_retention(settings, &files)?;
+        Ok(plan(&ranges(topic.id, files.files()), &settings, whole))
     }
 }
 

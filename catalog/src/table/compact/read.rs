@@ -43,14 +43,14 @@ pub(super) type Shares = BTreeMap<(String, u32), u64>;
 
 /// Where the files of one job are read from. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     store: Store,
     event: SchemaRef,
     throttle: Arc<Mutex<Throttle>>,
 }
 
 /// Files whose rows follow each other.
-pub(super) struct Run {
+pub(crate) struct Run {
     inputs: Inputs,
     files: VecDeque<Arc<DataFile>>,
     open: Option<(Arc<DataFile>, Rows)>,
@@ -58,11 +58,11 @@ pub(super) struct Run {
 
 impl Inputs {
     /// `event`: the schema that batches have, whatever files have.
-    pub(super) fn new(store: Store, event: SchemaRef, bytes_per_second: u64) -> Self {
+    pub(crate) fn new(store: Store, event: SchemaRef, bytes_per_second: u64) -> Self {
         Self { store, event, throttle: Arc::new(Mutex::new(Throttle::new(bytes_per_second))) }
     }
 
-    pub(super) fn run(&self, files: Vec<Arc<DataFile>>) -> Run {
+    pub(crate) fn run(&self, files: Vec<Arc<DataFile>>) -> Run {
         Run { inputs: self.clone(), files: files.into(), open: None }
     }
 
@@ -137,7 +137,7 @@ impl Inputs {
 
 impl Run {
     /// The next rows; none of the batches is empty.
-    pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             if let Some((file, rows)) = &mut self.open {
                 match rows.next().await {

@@ -97,6 +97,7 @@ impl TableState {
             );
             return Err(CatalogError::new(ErrorKind::Overloaded, message));
         }
+        let settings = &self.within_retention(settings, &files)?;
         let ranges = ranges(topic.id, files.files());
         let next = plan(&ranges, settings, false);
         Ok(TableReport {

@@ -26,7 +26,7 @@ fn state() -> LaneState {
         state.apply(&effect).unwrap();
     }
     let topic = state.topics.get_mut(&orders(7).id).unwrap();
-    (topic.watermark, topic.confirmed) = (Watermark(Seq(4)), true);
+    (topic.watermark, topic.retained, topic.confirmed) = (Watermark(Seq(4)), Seq(3), true);
     let (from, to) = (Seq(4), Seq(10));
     let object = parked::Named { name: "2-p".to_owned(), hash: "0f".to_owned(), from, to };
     let parked = parked::Parked { from, to, reason: "why".to_owned(), objects: vec![object] };
@@ -65,6 +65,7 @@ fn what_is_written_is_read() {
         (topic.next_seq, topic.last_time, topic.watermark, topic.confirmed),
         (Seq(10), 17, Watermark(Seq(4)), true)
     );
+    assert_eq!(topic.retained, Seq(3));
     assert_eq!(topic.prefixes.iter().collect::<Vec<_>>(), ["orders/a", "orders/b"]);
     assert_eq!(topic.shape().def(), &orders(7));
     assert_eq!((&read.dropped[&orders(8).id].def, read.dropped[&orders(8).id].since_micros), (&orders(8), Some(19)));
@@ -92,6 +93,7 @@ fn the_document_of_format_version_1_stays_what_it_is() {
                 "last_time_micros": 17,
                 "prefixes": ["orders/a", "orders/b"],
                 "watermark": {"0": 4},
+                "retained": {"0": 3},
                 "confirmed": true,
             }],
             "dropped": [{"tenant": "default", "definition": "likewise", "since_micros": 19}],

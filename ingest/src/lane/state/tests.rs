@@ -67,3 +67,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn retention_only_goes_forward_and_not_beyond_the_end() {
+    let mut state = created();
+    let topic = orders(7).id;
+    state.apply(&append(1, 10, 5)).unwrap();
+    for (below, holds) in [(1, false), (5, true), (5, false), (4, false), (12, false), (11, true)] {
+        let applied = state.apply(&Effect::Retained { topic, below: Seq(below) });
+        assert_eq!(applied.is_ok(), holds, "below {below}: {applied:?}");
+    }
+    assert_eq!(state.topics[&topic].retained, Seq(11));
+}

@@ -94,7 +94,7 @@ async fn ask(conditions: &[Condition], looked_up_in: &World, tested_in: &World) 
     tests.look_up(looked_up_in.tail(), &orders(1), &table).await.unwrap();
     let in_flight = tested_in.in_flight();
     let recent = || Some(Recent { tail: tested_in.tail(), in_flight: in_flight.iter().collect() });
-    let tested = tests.test(Seq(tested_in.next()), recent);
+    let tested = tests.test(Seq(tested_in.next()), Seq::FIRST, recent);
     (tested, *table.asked.lock().unwrap())
 }
 
@@ -142,8 +142,23 @@ async fn a_table_older_than_the_tail_decides_nothing() {
     let mut tests = Tests::new(&orders(1), [condition(key("o-3"), 0)]).unwrap();
     let behind = Table { world: World { watermark: 3, ..world.clone() }, asked: Mutex::new(0) };
     tests.look_up(world.tail(), &orders(1), &behind).await.unwrap();
-    let tested = tests.test(Seq(5), || Some(Recent { tail: world.tail(), in_flight: Vec::new() }));
+    let tested = tests.test(Seq(5), Seq::FIRST, || Some(Recent { tail: world.tail(), in_flight: Vec::new() }));
     assert!(matches!(tested, Tested::Stale), "{tested:?}");
+}
+
+#[tokio::test]
+async fn what_retention_has_taken_is_found_no_more_wherever_it_still_lies() {
+    let world = World { amounts: vec![1, 2, 3, 4], watermark: 4, decided: 5 };
+    let mut tests = Tests::new(&orders(1), [condition(key("o-2"), 0)]).unwrap();
+    let table = Table { world: world.clone(), asked: Mutex::new(0) };
+    tests.look_up(world.tail(), &orders(1), &table).await.unwrap();
+    let mut judged =
+        |retained| tests.test(Seq(5), Seq(retained), || Some(Recent { tail: world.tail(), in_flight: Vec::new() }));
+    assert!(matches!(judged(2), Tested::Fail(_)), "it is event 2");
+    assert!(matches!(judged(3), Tested::Hold));
+    let mut of_topic = Tests::new(&orders(1), [condition(Matching::Topic, 3)]).unwrap();
+    let tested = of_topic.test(Seq(5), Seq(5), || None);
+    assert!(matches!(tested, Tested::Fail(_)), "the topic's last seq is what it was: {tested:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use catalog::view::Tail;
-use schemas::TopicId;
+use schemas::{ErrorKind, Seq, TopicId};
 
 use super::super::admit::{Judged, admit, recognise, topic_gone};
 use super::super::conditions::Recent;
@@ -117,6 +117,22 @@ impl Lane {
                 self.settle(Waiter::Verdict(Verdict { outcome: Ok(()), reply }));
             }
         }
+    }
+
+    /// Says in the log that events of a topic below a seq are gone.
+    pub(super) fn retain(&mut self, topic: TopicId, below: Seq, answer: Answer<()>) {
+        let Some((retained, next)) = self.head.topics.get(&topic).map(|topic| (topic.retained, topic.next_seq)) else {
+            return Command::Retain { topic, below, answer }.refuse(&gone(&topic));
+        };
+        if below > next {
+            let message = format!("topic {topic} ends before {next}: events below {below} are not there to go");
+            let refusal = IngestError::new(ErrorKind::Internal, message);
+            return Command::Retain { topic, below, answer }.refuse(&refusal);
+        }
+        if below > retained {
+            self.group.retain(&mut self.head, topic, below);
+        }
+        self.settle(Waiter::Other(answer));
     }
 
     fn refuse(&mut self, refusal: IngestError, reply: Reply) {

@@ -17,9 +17,10 @@ fn kinds() -> impl Strategy<Value = FrameKind> {
         Just(FrameKind::TopicChanged),
         Just(FrameKind::Producer),
         Just(FrameKind::Fence),
+        Just(FrameKind::Retained),
         Just(FrameKind::GroupProgress),
         Just(FrameKind::Seal),
-        (9u8..).prop_map(FrameKind::Unknown),
+        (10u8..).prop_map(FrameKind::Unknown),
     ]
 }
 
