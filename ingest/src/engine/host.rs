@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::naming::HalfDropped;
+use super::naming::Turns;
 use super::nodes::Heart;
 use super::{Parts, Shared};
 use crate::error::{IngestError, Result};
@@ -36,8 +36,7 @@ pub(super) struct Host {
     /// By their number; more may come.
     pub(super) lanes: RwLock<Vec<Arc<Shared>>>,
     pub(super) changes: watch::Sender<u64>,
-    /// Creating and dropping take turns: each looks first, and acts on what it saw. Holds the drop that one of them left half done.
-    pub(super) naming: tokio::sync::Mutex<Option<HalfDropped>>,
+    pub(super) naming: Turns,
     /// Holds nothing: those of the lanes are beside it, under its budget.
     tails: Tails,
     held: Arc<RwLock<Vec<Tails>>>,
@@ -66,7 +65,7 @@ impl Host {
             node,
             lanes: RwLock::default(),
             changes: watch::Sender::new(0),
-            naming: tokio::sync::Mutex::default(),
+            naming: Turns::default(),
             tails: Tails::new(settings.tail_bytes_max, parts.env.clone()),
             held: Arc::default(),
             is_stopping: Arc::default(),

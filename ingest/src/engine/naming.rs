@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use catalog::CatalogError;
 use schemas::{ErrorKind, LaneId, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
-use tokio::sync::MutexGuard;
+use tokio::sync::{Mutex, MutexGuard};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Engine;
 use crate::error::{IngestError, Result};
@@ -50,7 +51,7 @@ impl Engine {
     pub async fn drop_topic(&self, tenant: &TenantName, name: &TopicName) -> Result<()> {
         let (engine, tenant, name) = (self.clone(), tenant.clone(), name.clone());
         to_its_end(async move {
-            let mut turn = engine.turn().await?;
+            let mut turn = engine.turn(&tenant, &name).await?;
             let def = engine.topic(&tenant, &name)?;
             engine.end(&mut turn, &tenant, &def).await?;
             tracing::info!(topic = %name, id = %def.id, "topic dropped");
@@ -59,10 +60,10 @@ impl Engine {
         .await
     }
 
-    /// Waits for its turn, and does what the one before left half done.
-    async fn turn(&self) -> Result<MutexGuard<'_, Option<HalfDropped>>> {
+    /// Waits for its turn at a name, and does what the one before left half done.
+    async fn turn(&self, tenant: &TenantName, name: &TopicName) -> Result<MutexGuard<'_, Option<HalfDropped>>> {
         self.host.check_running()?;
-        let mut turn = self.host.naming.lock().await;
+        let mut turn = self.host.naming.of(tenant, name).lock().await;
         match self.finish_drop(&mut turn).await {
             Err(error) if turn.is_some() => {
                 Err(IngestError::new(ErrorKind::Unavailable, format!("nothing has been done: {error}")))
@@ -73,7 +74,7 @@ impl Engine {
 
     async fn create(&self, tenant: &TenantName, spec: TopicSpec, lane: Option<LaneId>) -> Result<Arc<TopicDef>> {
         let parts = &self.host.parts;
-        let mut turn = self.turn().await?;
+        let mut turn = self.turn(tenant, &spec.name).await?;
         let tenant_id = parts.topics.ensure_tenant(tenant).await?;
         let lane = lane.unwrap_or_else(|| self.host.lane_for(tenant, &spec.name));
         let wanted = spec.resolve(TopicId(parts.env.uuid()), tenant_id, lane)?;
@@ -161,6 +162,26 @@ impl Engine {
         if let Err(error) = lane.send(Command::Followed { topic: def.id }).await {
             tracing::debug!(topic = %def.name, %error, "the lane could not be told that the topic's register follows");
         }
+    }
+}
+
+/// How many names can be made or dropped at a time.
+const TURNS: usize = 64;
+
+/// Turns at names: making and dropping one name looks first, and acts on what it saw. Names that share a turn by chance wait for each other.
+#[derive(Debug)]
+pub(super) struct Turns(Vec<Mutex<Option<HalfDropped>>>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self((0..TURNS).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl Turns {
+    /// A name's turn. Holds the drop that the one before left half done.
+    fn of(&self, tenant: &TenantName, name: &TopicName) -> &Mutex<Option<HalfDropped>> {
+        &self.0[xxh3_64(format!("{tenant}/{name}").as_bytes()) as usize % TURNS]
     }
 }
 
