@@ -210,9 +210,10 @@ impl RestCatalog {
         self.table_reply(Loaded { uri: metadata_location, metadata }, Snapshots::All)
     }
 
-    /// Errors: 400 for metadata that is not among the tenant's own.
+    /// Errors: 400 for metadata that does not lie among those of the tenant's own tables: a dropped topic's folder goes after its grace period, with whatever
+    /// was registered there.
     pub(super) async fn check_registrable(&self, tenant: &TenantName, uri: &str) -> Result<()> {
-        let own = Path::from(format!("warehouse/{}", self.topics().ensure_tenant(tenant).await?));
+        let own = self.tables_folder(tenant).await?;
         match self.store().path(uri)?.prefix_matches(&own) {
             true => Ok(()),
             false => {

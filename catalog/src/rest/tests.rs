@@ -190,6 +190,28 @@ async fn locations_inside_the_store_are_those_of_users_tables_alone() {
 }
 
 #[tokio::test]
+async fn what_is_registered_lies_among_users_tables_never_where_a_topics_files_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = open(&folder).await;
+    ask(&catalog, make_namespace("sales")).await;
+    let made = ask(&catalog, make_table("t")).await.body.unwrap();
+    let metadata = made["metadata-location"].as_str().unwrap();
+    let register = |name: &str, metadata: &str| {
+        let document = json!({"name": name, "metadata-location": metadata});
+        Operation::RegisterTable(namespace("sales"), body(document))
+    };
+    assert_eq!(ask(&catalog, register("again", metadata)).await.status, 200);
+
+    let (own, file) = metadata.split_once("/tables/").unwrap();
+    let topics = format!("{own}/{}/metadata/{}", Uuid::from_u128(7), file.rsplit_once('/').unwrap().1);
+    let place = std::path::PathBuf::from(topics.strip_prefix("file://").unwrap());
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::copy(metadata.strip_prefix("file://").unwrap(), place).unwrap();
+    let refused = ask(&catalog, register("stray", &topics)).await;
+    assert_eq!(error_of(&refused), (400, "BadRequestException".to_owned()));
+}
+
+#[tokio::test]
 async fn a_key_is_done_once_and_answered_alike_by_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (open(&folder).await, open(&folder).await);

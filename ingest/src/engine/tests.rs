@@ -106,6 +106,23 @@ async fn view(engine: &Engine, topic: &str) -> catalog::Result<ReadView> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_are_made_and_dropped_side_by_side_and_each_is_one_topic() {
+    let site = Site::new();
+    let engine = site.unflushed().await;
+    let of = |number: usize| TopicSpec { name: name(&format!("t{number}")), path: None, ..spec() };
+    let make = async |number: usize| engine.create_topic(&tenant(), of(number)).await;
+    let end = async |number: usize| engine.drop_topic(&tenant(), &of(number).name).await;
+    let made = try_join_all((0..40).map(|number| make(number % 20))).await.unwrap();
+    assert!((0..20).all(|number| made[number].id == made[number + 20].id), "whoever comes second gets the first's");
+    let dropped = try_join_all((0..20).step_by(2).map(end));
+    let (_, again) = tokio::try_join!(dropped, try_join_all((1..20).step_by(2).map(make))).unwrap();
+    assert!(again.iter().zip(made[1..].iter().step_by(2)).all(|(again, first)| again.id == first.id));
+    drop(engine);
+    let engine = site.unflushed().await;
+    assert_eq!(engine.host.parts.topics.list(&tenant()).len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_there_after_a_crash_and_seqs_go_on() {
     let site = Site::new();
     let engine = site.unflushed().await;
