@@ -54,13 +54,13 @@ impl Source for Clock {
     }
 }
 
-/// The tail of topics that have nothing in theirs.
+/// The tail of a topic that has nothing in it.
 #[derive(Debug)]
-struct Flushed(Seq);
+struct Flushed(Arc<TopicDef>, Seq);
 
 impl Tail for Flushed {
     fn snapshot(&self, _: &TopicId) -> Option<TailSnapshot> {
-        Some(TailSnapshot { start: self.0, end: self.0, chunks: Vec::new() })
+        Some(TailSnapshot { def: Arc::clone(&self.0), start: self.1, end: self.1, chunks: Vec::new() })
     }
 
     fn watch(&self, _: &TopicId) -> Option<tokio::sync::watch::Receiver<Seq>> {
@@ -122,7 +122,7 @@ impl Site {
         Ok(QueryEngine::new(Parts {
             topics: self.topics.clone(),
             tables: self.tables.clone(),
-            tail: Arc::new(Flushed(self.end)),
+            tail: Arc::new(Flushed(Arc::clone(&self.def), self.end)),
             last_seqs: TableLastSeqs::new(&self.tables, &settings),
             settings,
         })?)
@@ -302,14 +302,7 @@ async fn read(site: &mut Site) -> Result<Figures> {
     let planning_ms = planning(site).await?;
     let engine = site.engine()?;
     let tenant = TenantName::default();
-    let replay = |key: Option<String>| Replay {
-        topic: TopicName::new(TOPIC).expect("a name"),
-        key,
-        from: None,
-        to: None,
-        columns: None,
-        filter: None,
-    };
+    let replay = |key: Option<String>| Replay { key, ..Replay::of(TopicName::new(TOPIC).expect("a name")) };
     let mut rng = StdRng::seed_from_u64(7);
     let (mut lookups, mut opened) = (Durations::default(), 0);
     for round in 0..LOOKUPS + LOOKUPS / 4 {

@@ -142,13 +142,23 @@ impl Topics {
     ///
     /// Leaves alone a register that has moved on: a process that slept since the lane's record must not bring a dropped topic back.
     pub async fn confirm(&self, tenant: &TenantName, def: &TopicDef) -> Result<()> {
-        let path = topic_path(tenant, &def.name);
+        self.follow(tenant, &[def]).await
+    }
+
+    /// Like [`Self::confirm`] for all versions of a topic that its lane knows, ascending, at least one: those that the register lacks are added to it.
+    pub async fn follow(&self, tenant: &TenantName, versions: &[&TopicDef]) -> Result<()> {
+        let [first, ..] = versions else { return Ok(()) };
+        let path = topic_path(tenant, &first.name);
         loop {
             let (mut document, tag) = match self.read::<TopicDocument>(&path).await? {
-                None => (TopicDocument::new(State::Creating, def.clone()), None),
+                None => (TopicDocument::new(State::Creating, (*first).clone()), None),
                 Some((document, tag)) => (document, Some(tag)),
             };
-            if !document.confirm(def) || self.swap(&path, tag.as_ref(), &document).await? {
+            let mut has_changed = false;
+            for def in versions {
+                has_changed |= document.confirm(def);
+            }
+            if !has_changed || self.swap(&path, tag.as_ref(), &document).await? {
                 return Ok(());
             }
         }
@@ -169,7 +179,13 @@ impl Topics {
 
     /// What the lane's records say: readers see it from now on.
     pub fn publish(&self, tenant: &TenantName, def: Arc<TopicDef>) {
-        self.inner.known.write().entry(tenant.clone()).or_default().insert(def.name.clone(), def);
+        let mut known = self.inner.known.write();
+        let topics = known.entry(tenant.clone()).or_default();
+        // Who is late with an older version must not take readers back.
+        if topics.get(&def.name).is_none_or(|known| known.id != def.id || known.version <= def.version) {
+            topics.insert(def.name.clone(), def);
+        }
+        drop(known);
         self.inner.generation.send_modify(|generation| *generation += 1);
     }
 
@@ -201,6 +217,15 @@ impl Topics {
         let path = topic_path(tenant, name);
         let Some((document, _)) = self.read::<TopicDocument>(&path).await? else { return Ok(None) };
         Ok(Some((document.state, newest(&path, document)?)))
+    }
+
+    /// The versions of a topic's schema that its register has, ascending; none if the name is another's by now.
+    ///
+    /// Errors: as for [`Self::registered`].
+    pub async fn versions(&self, tenant: &TenantName, def: &TopicDef) -> Result<Vec<TopicDef>> {
+        let found = self.read::<TopicDocument>(&topic_path(tenant, &def.name)).await?;
+        let versions = found.map_or_else(Vec::new, |(document, _)| document.versions);
+        Ok(versions.into_iter().filter(|known| known.id == def.id).collect())
     }
 
     /// Names of the topics that have a register, of every tenant: as a listing shows them, so only a hint.

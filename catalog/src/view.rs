@@ -23,6 +23,7 @@ use crate::table::{TableState, Tables};
 ///
 /// # Contract
 /// * a batch appears only once its segment is decided (durable, and all before it), and whole;
+/// * all of a topic's batches have its newest schema version that is decided, whatever version they were appended under;
 /// * `snapshot` is cheap: it clones `Arc`s, copies no column, never awaits.
 pub trait Tail: Debug + Send + Sync {
     /// The topic's tail, frozen at the call. `None` if this process does not hold the topic.
@@ -80,6 +81,8 @@ pub trait LastSeqs: Debug + Send + Sync {
 /// One topic's tail at a moment: contiguous, ordered by `_seq`, no chunk empty.
 #[derive(Clone, Debug)]
 pub struct TailSnapshot {
+    /// The topic, at the newest version of its schema that is decided: all chunks have it.
+    pub def: Arc<TopicDef>,
     /// Seq of the first event here; equals `end` if there is none.
     pub start: Seq,
     /// The seq after the last event here: the topic's next seq as far as is decided.
@@ -169,11 +172,14 @@ impl ReadView {
             Some(table) => table,
             None => tables.current(&def).await?,
         };
-        Self::new(def, held, table)
+        Self::new(held, table)
     }
 
-    /// Cuts `held` at the table's watermark. Errors: `Internal` if the tail begins above it, which would be a gap.
-    pub fn new(def: Arc<TopicDef>, held: TailSnapshot, table: Arc<TableState>) -> Result<Self> {
+    /// Cuts `held` at the table's watermark. The view has the schema of the tail, which is never older than the one that the topic is known by elsewhere.
+    ///
+    /// Errors: `Internal` if the tail begins above the watermark, which would be a gap.
+    pub fn new(held: TailSnapshot, table: Arc<TableState>) -> Result<Self> {
+        let def = held.def;
         let Watermark(from) = table.watermark();
         if held.start > from {
             let message =
@@ -187,6 +193,31 @@ impl ReadView {
         };
         let tail = chunks.iter().map(cut).collect();
         Ok(Self { def, table, tail, chunks, end: held.end.max(from) })
+    }
+
+    /// What a table held in some snapshot, alone.
+    pub fn of_snapshot(def: Arc<TopicDef>, table: TableState) -> Self {
+        let end = table.watermark().0;
+        Self { def, table: Arc::new(table), tail: Vec::new(), chunks: Vec::new(), end }
+    }
+
+    /// The same cut without the events from `end` on. Files may hold some of them: see [`Self::cuts_table`].
+    pub fn until(mut self, end: Seq) -> Self {
+        self.end = self.end.min(end);
+        let mut from = self.watermark().0;
+        self.tail.retain_mut(|batch| {
+            let rows = batch.num_rows();
+            let kept = usize::try_from(self.end.0 - from.0).unwrap_or(0).min(rows);
+            *batch = batch.slice(0, kept);
+            from = from.plus(rows);
+            kept > 0
+        });
+        self
+    }
+
+    /// True if the table holds events that this view does not: those at or above its end.
+    pub fn cuts_table(&self) -> bool {
+        self.end < self.watermark().0
     }
 
     /// The topic.

@@ -89,6 +89,8 @@ pub(crate) struct Serve {
 pub(crate) enum Topic {
     /// Make a topic. The same definition again is no error.
     Create(Box<TopicCreate>),
+    /// Give a topic another schema, while producers go on.
+    Alter(TopicAlter),
     /// List the topics.
     List,
     /// Show a topic's columns, positions and where its table lies.
@@ -105,6 +107,13 @@ pub(crate) enum Topic {
     Resume {
         /// The topic.
         name: String,
+    },
+    /// Give the current snapshot of a topic's table a name: it is kept, and can be read by it.
+    Tag {
+        /// The topic.
+        name: String,
+        /// The snapshot's name.
+        tag: String,
     },
     /// Remove files of a topic's table that nothing names any more. The server does so by itself, now and then.
     Sweep {
@@ -138,6 +147,22 @@ pub(crate) enum Topic {
         #[arg(long)]
         whole: bool,
     },
+}
+
+/// `firn topic alter`
+///
+/// Fields can be added (optional, or with a default), dropped, renamed, reordered, widened (int to long, float to double, more digits of a decimal, enum
+/// to string) and made optional, inside records, arrays and maps as well. Earlier events stay, and are read under the new schema everywhere.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TopicAlter {
+    /// The topic.
+    pub(crate) name: String,
+    /// The whole new schema: an Avro record, as in an .avsc file. A field's `aliases` say what it was called before.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schema: PathBuf,
+    /// A field that has another name in the new schema, where its aliases do not say so; inner ones by dotted paths. May be repeated.
+    #[arg(long, value_name = "OLD=NEW")]
+    pub(crate) rename: Vec<String>,
 }
 
 /// `firn topic create`
@@ -275,6 +300,18 @@ pub(crate) struct Replay {
     /// How long to look for another server when the one that is read from has gone, seconds. It goes on there after the last event that came.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub(crate) retry_s: u64,
+    /// As the topic was when this was its last event.
+    #[arg(long, value_name = "SEQ", group = "at")]
+    pub(crate) at_seq: Option<i64>,
+    /// As the topic was at this time, e.g. 2024-01-01T00:00:00Z.
+    #[arg(long, value_name = "TIME", group = "at")]
+    pub(crate) at_time: Option<String>,
+    /// As the topic's table was in this snapshot.
+    #[arg(long, value_name = "ID", group = "at")]
+    pub(crate) at_snapshot: Option<i64>,
+    /// As the topic's table was in the snapshot that this tag names.
+    #[arg(long, value_name = "TAG", group = "at")]
+    pub(crate) at_tag: Option<String>,
 }
 
 /// `firn tail`
@@ -304,6 +341,10 @@ pub(crate) struct Tail {
 
 /// `firn sql`
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+A table can be read as it was: FROM orders AT (SEQ => 17) when event 17 was its last, AT (TIME => '2024-01-01T00:00:00Z'),
+AT (SNAPSHOT => 123) or VERSION AS OF 123 in a snapshot of its Iceberg table, AT (TAG => 'audit') in one that was tagged
+(`firn topic tag`), and FOR SYSTEM_TIME AS OF '2024-01-01T00:00:00Z' as other engines write it.")]
 pub(crate) struct Sql {
     /// The statement; a prompt if absent.
     pub(crate) statement: Option<String>,

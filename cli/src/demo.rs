@@ -176,12 +176,9 @@ async fn append(client: &Client, batches: Vec<arrow::record_batch::RecordBatch>)
 
 async fn replay_one(client: &Client) -> Result<(), Failure> {
     let replay = Replay {
-        topic: TopicName::new(TOPIC).map_err(Failure::other)?,
         key: Some(KEY.into()),
-        from: None,
-        to: None,
         columns: Some(["_seq", "change", "commit", "committed_at"].map(String::from).to_vec()),
-        filter: None,
+        ..Replay::of(TopicName::new(TOPIC).map_err(Failure::other)?)
     };
     let started = Instant::now();
     let batches = client.get(Ticket::from(Request::Replay(replay))).await?;

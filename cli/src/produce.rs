@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use flight::append::BatchResult;
 use flight::ticket::{Append, OnCondition};
 use ingest::engine::{OnError, Refusal};
-use schemas::TopicName;
+use schemas::{TopicDef, TopicName};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -64,7 +64,7 @@ pub(crate) async fn run(servers: &ClientConfig, args: Produce, as_json: bool) ->
     let refusals = Refusals::into_file(args.refusals.as_deref())?;
     let identity = Identity::take(&client, &topic, &args).await?;
     let started = Instant::now();
-    let mut load = Load::new(servers, client, &args, topic.clone(), identity, refusals, progress);
+    let mut load = Load::new(servers, client, &args, &def, identity, refusals, progress);
     let outcome = load.run(input).await;
     load.progress.done();
     load.report.seconds = started.elapsed().as_secs_f64();
@@ -99,18 +99,20 @@ impl Load {
         servers: Servers,
         client: Client,
         args: &Produce,
-        topic: TopicName,
+        def: &TopicDef,
         identity: Option<Identity>,
         refusals: Refusals,
         progress: Progress,
     ) -> Self {
         let producer = identity.as_ref().map(|identity| identity.name.clone());
         let append = Append {
-            topic,
+            topic: def.name.clone(),
             on_error: args.on_error.into(),
             producer: producer.clone().or_else(|| args.producer.clone()),
             producer_epoch: identity.as_ref().map(|identity| identity.epoch),
             on_condition: OnCondition::Fail,
+            // The columns that the input was read for, however often the stream is begun again.
+            schema_version: Some(def.version),
         };
         Self {
             servers,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use flight::ticket::Request;
 use futures::TryStreamExt;
+use query::at::At;
 use query::replay::Replay;
 use query::subscribe::{From, Subscribe};
 use schemas::TopicName;
@@ -24,12 +25,15 @@ const TABLE_ROWS: usize = 1_000;
 
 /// `firn replay`
 pub(crate) async fn replay(servers: &ClientConfig, args: ReplayArgs, as_json: bool) -> Result<(), Failure> {
+    let at = args.at_seq.map(At::Seq).or(args.at_time.map(At::Time));
+    let at = at.or(args.at_snapshot.map(At::Snapshot)).or(args.at_tag.map(At::Tag));
     let replay = Replay {
         topic: TopicName::new(args.topic).map_err(Failure::usage)?,
         key: args.key,
         from: args.from,
         to: args.to,
         columns: args.columns,
+        at,
         filter: args.filter,
     };
     let patience = Duration::from_secs(args.retry_s);

@@ -2,14 +2,17 @@
 
 mod files;
 
+use std::path::Path;
+
 use catalog::table::Retention;
-use flight::actions::{TopicDescription, TopicSummary};
+use flight::actions::{AlterTopic, AlteredTopic, TopicDescription, TopicSummary};
 use ingest::engine::Standing;
+use schemas::evolve::Rename;
 use schemas::topic::{FlushSpec, Nanos};
 use schemas::{ShardSeqs, TopicName, TopicSpec};
 use serde_json::{Value, json};
 
-use crate::args::{Topic, TopicCreate};
+use crate::args::{Topic, TopicAlter, TopicCreate};
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::render::{bytes, count, json_line, table};
@@ -27,6 +30,7 @@ pub(crate) async fn run(client: Client, command: Topic, as_json: bool) -> Result
                 }
             }
         }
+        Topic::Alter(args) => alter(client, args, as_json).await,
         Topic::List => list(&client.topics().await?, as_json),
         Topic::Describe { name } => {
             let description = client.describe(&name).await?;
@@ -49,6 +53,16 @@ pub(crate) async fn run(client: Client, command: Topic, as_json: bool) -> Result
             }
         }
         Topic::Resume { name } => resume(&client, &name, as_json).await,
+        Topic::Tag { name, tag } => {
+            let tagged: Value = client.action_one("tag-topic", &json!({ "topic": name, "tag": tag })).await?;
+            match as_json {
+                true => json_line(&tagged),
+                false => {
+                    println!("{tag} is snapshot {} of topic {name}", tagged["snapshot_id"]);
+                    Ok(())
+                }
+            }
+        }
         Topic::Sweep { name } => sweep(&client, &name, as_json).await,
         Topic::Retain { name, hours, bytes, events } => {
             let age_ms = hours.map(|hours| hours.saturating_mul(3_600_000));
@@ -57,6 +71,35 @@ pub(crate) async fn run(client: Client, command: Topic, as_json: bool) -> Result
         Topic::Files { name } => files::list(&client, &name, as_json).await,
         Topic::Compact { name, whole } => files::compact(&client, &name, whole, as_json).await,
     }
+}
+
+async fn alter(client: Client, args: TopicAlter, as_json: bool) -> Result<(), Failure> {
+    let rename = |text: &String| {
+        let (from, to) = text.split_once('=').ok_or_else(|| {
+            Failure::usage(format!(
+                "--rename: expected OLD=NEW, the field's name now and in the new schema, found {text:?}"
+            ))
+        })?;
+        Ok(Rename { from: from.to_owned(), to: to.to_owned() })
+    };
+    let renames = args.rename.iter().map(rename).collect::<Result<_, Failure>>()?;
+    let schema = read_schema(&args.schema)?;
+    let topic = TopicName::new(args.name).map_err(Failure::usage)?;
+    let client = client.at_owner_of(&topic).await?;
+    // What stands now is what the change was made for.
+    let expected_version = Some(client.describe(topic.as_str()).await?.topic.version);
+    let body = AlterTopic { topic, schema, renames, expected_version };
+    let altered: AlteredTopic = client.action_one("alter-topic", &body).await?;
+    if as_json {
+        return json_line(&altered);
+    }
+    let AlteredTopic { topic, version, changes } = altered;
+    match changes.is_empty() {
+        true => println!("topic {topic} has this schema already, as version {version}"),
+        false => println!("topic {topic} has schema version {version}"),
+    }
+    changes.iter().for_each(|change| println!("  {change}"));
+    Ok(())
 }
 
 async fn resume(client: &Client, name: &str, as_json: bool) -> Result<(), Failure> {
@@ -144,10 +187,7 @@ fn print_lane(lane: &Value) {
 }
 
 fn spec(create: TopicCreate) -> Result<TopicSpec, Failure> {
-    let file = create.schema.display();
-    let text = std::fs::read_to_string(&create.schema).map_err(|error| Failure::usage(format!("{file}: {error}")))?;
-    let schema = serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("{file}: expected an Avro schema in JSON: {error}")))?;
+    let schema = read_schema(&create.schema)?;
     Ok(TopicSpec {
         name: TopicName::new(create.name).map_err(Failure::usage)?,
         schema,
@@ -158,6 +198,13 @@ fn spec(create: TopicCreate) -> Result<TopicSpec, Failure> {
         flush: FlushSpec { interval_ms: create.flush_interval_ms, bytes: create.flush_bytes },
         nanos: if create.truncate_nanos { Nanos::Truncate } else { Nanos::Refuse },
     })
+}
+
+fn read_schema(path: &Path) -> Result<Value, Failure> {
+    let file = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{file}: {error}")))?;
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::usage(format!("{file}: expected an Avro schema in JSON: {error}")))
 }
 
 /// Events below an exclusive bound.
@@ -186,6 +233,7 @@ fn describe(description: &TopicDescription) {
     let TopicDescription { topic, columns, next_seq, watermark, status, tail, table: lake } = description;
     println!("topic    {} ({})", topic.name, topic.id);
     println!("key      {}", topic.key.join(":"));
+    println!("schema   version {}", topic.version);
     println!("path     {}, partitioned by {} of its levels", topic.path, topic.prefix_levels);
     for check in &topic.checks {
         println!("check    {check}");

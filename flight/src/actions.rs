@@ -3,11 +3,13 @@
 //! | action | body | results |
 //! | --- | --- | --- |
 //! | `create-topic` | [`TopicSpec`]: `{"name","schema","key",…}` | one [`TopicSummary`] |
+//! | `alter-topic` | [`AlterTopic`]: `{"topic":"orders","schema":{…},"renames":[{"from":"a","to":"b"}],"expected_version":1}` | one [`AlteredTopic`] |
 //! | `describe-topic` | `{"topic":"orders"}` | one [`TopicDescription`] |
 //! | `list-topics` | empty or `{}` | one [`TopicSummary`] a topic |
 //! | `drop-topic` | `{"topic":"orders"}` | one, `{"dropped":"orders"}` |
 //! | `resume-topic` | `{"topic":"orders"}` | one, `{"resumed":"orders","had_stopped":true}` |
 //! | `sweep-topic` | `{"topic":"orders"}` | one, `{"swept":"orders","generation":3,"removed_files":2,"removed_bytes":4096}` |
+//! | `tag-topic` | `{"topic":"orders","tag":"audit"}` | one, `{"tagged":"orders","tag":"audit","snapshot_id":123}` |
 //! | `topic-files` | `{"topic":"orders"}` | one [`TableReport`](catalog::table::TableReport) |
 //! | `compact-topic` | `{"topic":"orders","whole":true}` | one, `{"compacted":"orders","jobs":1,"rows":80,"files_in":4,…}` |
 //! | `retain-topic` | `{"topic":"orders","age_ms":86400000,"bytes":null,"events":null}` | one, `{"retained":"orders"}` |
@@ -25,7 +27,8 @@ use arrow::datatypes::DataType;
 use arrow_flight::{Action, ActionType};
 use bytes::Bytes;
 use catalog::table::{Compacted, Retention, Swept, TableState};
-use ingest::engine::TopicStatus;
+use ingest::engine::{Alter, Altered, TopicStatus};
+use schemas::evolve::Rename;
 use schemas::{LaneId, Seq, ShardSeqs, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -37,13 +40,18 @@ use crate::shared::Shared;
 use crate::ticket::parse_json;
 
 /// Names and purposes of Firn's own actions.
-const ACTIONS: [(&str, &str); 14] = [
+const ACTIONS: [(&str, &str); 16] = [
     ("create-topic", "Makes a topic. Body: {\"name\",\"schema\",\"key\",\"path\"?,\"checks\"?,…}. Result: the topic."),
+    (
+        "alter-topic",
+        "Gives a topic another schema. Body: {\"topic\",\"schema\",\"renames\"?,\"expected_version\"?}. Result: its version and what is different.",
+    ),
     ("describe-topic", "Definition, positions, tail and table of a topic. Body: {\"topic\"}."),
     ("list-topics", "The tenant's topics, one result each. Body: empty."),
     ("drop-topic", "Drops a topic. Body: {\"topic\"}."),
     ("resume-topic", "Takes a topic up again that has stopped. Body: {\"topic\"}."),
     ("sweep-topic", "Removes files of a topic's table that nothing names any more. Body: {\"topic\"}."),
+    ("tag-topic", "Gives the current snapshot of a topic's table a name. Body: {\"topic\",\"tag\"}."),
     ("topic-files", "The files of a topic's table by seq range, and what would be compacted next. Body: {\"topic\"}."),
     ("compact-topic", "Compacts a topic's table now: what is due, or all. Body: {\"topic\",\"whole\"?}."),
     (
@@ -62,6 +70,33 @@ const ACTIONS: [(&str, &str); 14] = [
     ("take-over", "Makes this server the owner of a lane, or of all, whoever has it. Body: {\"lane\"?}."),
     ("health", "What this server is to each lane, and how far behind. Body: empty."),
 ];
+
+/// The body of `alter-topic`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlterTopic {
+    /// Its name.
+    pub topic: TopicName,
+    /// The whole new Avro record schema.
+    pub schema: serde_json::Value,
+    /// Fields that have another name there, where their `aliases` do not say so; dotted paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renames: Vec<Rename>,
+    /// The version that the schema was made for; refused if the topic has another by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u32>,
+}
+
+/// The result of `alter-topic`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlteredTopic {
+    /// Its name.
+    pub topic: TopicName,
+    /// The version that it has now.
+    pub version: u32,
+    /// What is different, a sentence each; nothing if it had this schema already.
+    pub changes: Vec<String>,
+}
 
 /// A topic in a few words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,6 +186,13 @@ struct OneTopic {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct TagTopic {
+    topic: TopicName,
+    tag: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct CompactTopic {
     topic: TopicName,
     #[serde(default)]
@@ -210,6 +252,13 @@ pub(crate) async fn run(shared: &Arc<Shared>, tenant: &TenantName, action: &Acti
             let topic = shared.engine.create_topic(tenant, spec).await?;
             one(&summary(shared, &topic))
         }
+        "alter-topic" => {
+            let AlterTopic { topic, schema, renames, expected_version } = parse_json("alter-topic", body)?;
+            shared.topic(tenant, &topic)?;
+            let alter = Alter { schema, renames, expected_version };
+            let Altered { def, changes } = shared.engine.alter_topic(tenant, &topic, alter).await?;
+            one(&AlteredTopic { topic, version: def.version, changes })
+        }
         "describe-topic" => {
             let OneTopic { topic } = parse_json("describe-topic", body)?;
             one(&describe(shared, tenant, &topic).await?)
@@ -237,6 +286,12 @@ pub(crate) async fn run(shared: &Arc<Shared>, tenant: &TenantName, action: &Acti
             one(&json!({
                 "swept": topic, "generation": generation, "removed_files": removed_files, "removed_bytes": removed_bytes,
             }))
+        }
+        "tag-topic" => {
+            let TagTopic { topic, tag } = parse_json("tag-topic", body)?;
+            let def = shared.topic(tenant, &topic)?;
+            let snapshot_id = shared.tables.tag(&def, &tag).await?;
+            one(&json!({ "tagged": topic, "tag": tag, "snapshot_id": snapshot_id }))
         }
         "topic-files" => {
             let OneTopic { topic } = parse_json("topic-files", body)?;

@@ -134,10 +134,10 @@ pub(crate) async fn open(
 /// The way into a topic that exists.
 pub(crate) async fn appender(shared: &Shared, tenant: &TenantName, append: Append) -> Result<Appender> {
     shared.topic(tenant, &append.topic)?;
-    let Append { topic, on_error, producer, producer_epoch, on_condition } = append;
+    let Append { topic, on_error, producer, producer_epoch, on_condition, schema_version } = append;
     let identity = producer.clone().zip(producer_epoch).map(|(name, epoch)| ProducerIdentity { name, epoch });
     let outlives_refusals = on_condition == OnCondition::Answer;
-    let options = AppendOptions { on_error, producer, identity, outlives_refusals };
+    let options = AppendOptions { on_error, producer, identity, outlives_refusals, schema_version };
     Ok(shared.engine.appender(tenant, &topic, options).await?)
 }
 

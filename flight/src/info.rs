@@ -63,16 +63,13 @@ impl Named {
 }
 
 fn whole(topic: TopicName) -> Request {
-    Request::Replay(Replay { topic, key: None, from: None, to: None, columns: None, filter: None })
+    Request::Replay(Replay::of(topic))
 }
 
 /// The schema that reading `named` will have, found by opening it and looking no further; of an append, the one that is expected.
 pub(crate) async fn schema(shared: &Arc<Shared>, tenant: &TenantName, named: Named) -> Result<SchemaRef> {
     match named.read().request {
-        Request::Append(append) => {
-            let topic = shared.topic(tenant, &append.topic)?;
-            Ok(Arc::new(Schema::new(topic.payload.arrow_fields())))
-        }
+        Request::Append(append) => expected(shared, tenant, &append).await,
         request => Ok(read::open(shared, tenant, request).await?.schema),
     }
 }
@@ -92,10 +89,19 @@ pub(crate) async fn info(
     let json = ticket.to_json();
     let owner = owner(shared, tenant, &ticket.request);
     let schema = match ticket.request {
-        Request::Append(append) => Arc::new(Schema::new(shared.topic(tenant, &append.topic)?.payload.arrow_fields())),
+        Request::Append(append) => expected(shared, tenant, &append).await?,
         request => read::open(shared, tenant, request).await?.schema,
     };
     describe(&schema, descriptor, json, records, owner)
+}
+
+/// The columns that a producer's batches should have.
+async fn expected(shared: &Shared, tenant: &TenantName, append: &Append) -> Result<SchemaRef> {
+    let mut topic = shared.topic(tenant, &append.topic)?;
+    if let Some(version) = append.schema_version.filter(|version| *version != topic.version) {
+        topic = shared.engine.topic_version(tenant, &topic, version).await?;
+    }
+    Ok(Arc::new(Schema::new(topic.payload.arrow_fields())))
 }
 
 /// Where the owner of the topic that is asked for answers. `None` if several topics are meant, or nobody knows: then it is this very server's business.
@@ -147,9 +153,9 @@ pub(crate) fn describe(
         .with_ordered(true))
 }
 
-/// How many events a replay would give now: known if neither key nor condition chooses among them.
+/// How many events a replay would give now: known if neither key nor condition nor an earlier moment chooses among them.
 fn records(shared: &Shared, tenant: &TenantName, replay: &Replay) -> Option<i64> {
-    if replay.key.is_some() || replay.filter.is_some() {
+    if replay.key.is_some() || replay.filter.is_some() || replay.at.is_some() {
         return None;
     }
     let topic = shared.topics.get(tenant, &replay.topic)?;

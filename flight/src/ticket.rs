@@ -1,9 +1,9 @@
 //! Tickets and descriptors: small JSON documents, so that any stock Flight client works without a Firn library.
 //!
 //! ```json
-//! {"replay":    {"topic":"orders", "key":"o-17", "from":1, "to":900, "columns":["_seq","amount"], "where":"amount > 3"}}
+//! {"replay":    {"topic":"orders", "key":"o-17", "from":1, "to":900, "columns":["_seq","amount"], "where":"amount > 3", "at":{"seq":700}}}
 //! {"subscribe": {"pattern":"orders/eu/>", "from":"beginning", "after":{"orders":{"0":17}}, "columns":["amount"], "where":"amount > 3"}}
-//! {"append":    {"topic":"orders", "on_error":"reject-row", "producer":"billing-1", "producer_epoch":3, "on_condition":"answer"}}
+//! {"append":    {"topic":"orders", "on_error":"reject-row", "producer":"billing-1", "producer_epoch":3, "on_condition":"answer", "schema_version":1}}
 //! ```
 //!
 //! Only `topic` and `pattern` are required. With a `producer_epoch` (the action `producer` gives one) each batch says its `producer_seq` and can be
@@ -13,6 +13,7 @@
 
 use bytes::Bytes;
 use ingest::engine::OnError;
+use query::at::At;
 use query::replay::Replay;
 use query::subscribe::Subscribe;
 use schemas::{TopicName, limits};
@@ -71,6 +72,9 @@ pub struct Append {
     /// What a condition or a fence that does not hold does to the stream.
     #[serde(default, skip_serializing_if = "OnCondition::is_fail")]
     pub on_condition: OnCondition,
+    /// The schema version whose columns the batches have, by name and type; the topic's newest when the stream begins, if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<u32>,
 }
 
 /// What a condition or a fence that does not hold does to an append stream.
@@ -94,7 +98,7 @@ impl Append {
     /// A plain append.
     pub fn to(topic: TopicName) -> Self {
         let (on_error, on_condition) = (OnError::default(), OnCondition::default());
-        Self { topic, on_error, producer: None, producer_epoch: None, on_condition }
+        Self { topic, on_error, producer: None, producer_epoch: None, on_condition, schema_version: None }
     }
 }
 
@@ -194,6 +198,9 @@ fn check(request: &Request) -> Result<()> {
         Request::Replay(replay) => {
             bytes("key", replay.key.as_ref(), limits::KEY_BYTES_MAX)?;
             bytes("where", replay.filter.as_ref(), limits::EXPRESSION_BYTES_MAX)?;
+            if let Some(At::Time(text) | At::Tag(text)) = &replay.at {
+                bytes("time or tag", Some(text), limits::NAME_BYTES_MAX)?;
+            }
             columns(replay.columns.as_ref())
         }
         Request::Subscribe(subscribe) => {

@@ -2,6 +2,7 @@
 //!
 //! A process hosts every lane of its store: those that it owns it appends to, those of others it follows.
 
+mod alter;
 mod appender;
 mod basis;
 mod host;
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+pub use self::alter::{Alter, Altered};
 pub use self::appender::Appender;
 use self::host::Host;
 pub use self::operator::{Standing, TopicStatus};
@@ -140,6 +142,8 @@ pub struct AppendOptions {
     pub producer: Option<String>,
     /// Makes retries safe: then each batch has a `producer_seq`.
     pub identity: Option<ProducerIdentity>,
+    /// The schema version whose columns its batches have, by name and type. `None`: the topic's newest when the appender is made.
+    pub schema_version: Option<u32>,
     /// A condition or fence that does not hold refuses its batch alone. Else it is like any other error: no later batch of the appender is appended.
     pub outlives_refusals: bool,
 }

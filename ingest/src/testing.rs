@@ -82,6 +82,7 @@ pub(crate) struct TestChecks;
 
 #[derive(Debug)]
 struct TestCheck {
+    name: String,
     column: usize,
     divides: bool,
 }
@@ -92,8 +93,9 @@ impl CheckCompiler for TestChecks {
         let left = expression.strip_suffix(" > 0").ok_or_else(fault)?;
         let column = left.strip_prefix("1 / ");
         let divides = column.is_some();
-        let column = schema.index_of(column.unwrap_or(left)).map_err(|_| fault())?;
-        Ok(Arc::new(TestCheck { column, divides }))
+        let name = column.unwrap_or(left).to_owned();
+        let column = schema.index_of(&name).map_err(|_| fault())?;
+        Ok(Arc::new(TestCheck { name, column, divides }))
     }
 }
 
@@ -104,6 +106,10 @@ impl Check for TestCheck {
             return Err(SchemaError::Batch("division by zero".into()));
         }
         Ok(values.iter().map(|value| value.map(|value| value > 0)).collect())
+    }
+
+    fn columns(&self) -> Vec<String> {
+        vec![self.name.clone()]
     }
 }
 

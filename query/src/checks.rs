@@ -12,6 +12,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
 use schemas::check::{Check, CheckCompiler};
 use schemas::{ErrorKind, SchemaError};
 
@@ -46,6 +47,10 @@ impl Check for Compiled {
         let values =
             values.map_err(|error| SchemaError::Batch(format!("check {}: {}", self.text, from_datafusion(error))))?;
         Ok(values.as_boolean().clone())
+    }
+
+    fn columns(&self) -> Vec<String> {
+        collect_columns(&self.predicate).into_iter().map(|column| column.name().to_owned()).collect()
     }
 }
 

@@ -7,6 +7,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod settings;
 
+pub mod at;
 pub mod checks;
 pub mod lastseq;
 pub mod replay;

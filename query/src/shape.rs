@@ -9,17 +9,18 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, prep_null_mask_filter};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use schemas::conform::field_id;
 use schemas::envelope::{self, column};
 use schemas::pattern::Pattern;
 use schemas::{ErrorKind, Seq};
 
 use crate::checks::compile_predicate;
 use crate::error::{QueryError, Result};
-use crate::parquet::projection::{Wanted, conform_batch};
+use crate::parquet::projection::{Wanted, conform_to};
 
 /// Columns and conditions of one reader over one topic, compiled once.
 #[derive(Clone, Debug)]
@@ -107,10 +108,16 @@ impl Shape {
         self.pattern.as_ref().map(|path| &path.pattern)
     }
 
+    /// Whether rows of another version of the topic can be handed out as this says: each column that is read has the type that it had, and a value
+    /// wherever it must have one.
+    pub(crate) fn takes(&self, event: &SchemaRef) -> bool {
+        self.read_of_event.iter().all(|column| takes(self.event.field(*column), event.fields()))
+    }
+
     /// The columns to read of a batch of whole events.
     pub(crate) fn of_events(&self, events: &RecordBatch) -> Result<RecordBatch> {
         let same = Arc::ptr_eq(events.schema_ref(), &self.event) || events.schema_ref() == &self.event;
-        let read = if same { events.project(&self.read_of_event) } else { conform_batch(events, &self.read) };
+        let read = if same { events.project(&self.read_of_event) } else { conform_to(events, &self.read) };
         read.map_err(internal)
     }
 
@@ -185,6 +192,26 @@ impl PathFilter {
             }
         });
         BooleanArray::new(verdicts.collect(), None)
+    }
+}
+
+/// True if `given`, fields of another version, have one that is like `wanted`, or it may be absent.
+fn takes(wanted: &Field, given: &Fields) -> bool {
+    match given.iter().find(|field| field_id(field).is_some() && field_id(field) == field_id(wanted)) {
+        None => wanted.is_nullable(),
+        Some(given) => {
+            (wanted.is_nullable() || !given.is_nullable()) && takes_type(wanted.data_type(), given.data_type())
+        }
+    }
+}
+
+fn takes_type(wanted: &DataType, given: &DataType) -> bool {
+    match (wanted, given) {
+        (DataType::Struct(wanted), DataType::Struct(given)) => wanted.iter().all(|member| takes(member, given)),
+        (DataType::List(wanted), DataType::List(given)) | (DataType::Map(wanted, _), DataType::Map(given, _)) => {
+            (wanted.is_nullable() || !given.is_nullable()) && takes_type(wanted.data_type(), given.data_type())
+        }
+        (wanted, given) => wanted == given,
     }
 }
 

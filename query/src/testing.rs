@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, Int8Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, Int8Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
     TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::concat_batches;
@@ -16,7 +16,9 @@ use catalog::view::{Tail, TailChunk, TailSnapshot};
 use catalog::{Env, Store};
 use futures::TryStreamExt;
 use parking_lot::Mutex;
+use schemas::conform::{absent, conform_batch};
 use schemas::envelope::{self, column};
+use schemas::evolve::Rename;
 use schemas::{Epoch, LaneId, Seq, TenantId, TenantName, TopicDef, TopicId, TopicName, TopicSpec};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -75,6 +77,13 @@ impl World {
         Self { _folder: folder, topics, tables, tail, last_seqs, engine, tenant: TenantName::default(), env }
     }
 
+    /// Makes a topic with these fields, whose key is `id` and whose path is its name.
+    pub(crate) async fn topic_with(&self, name: &str, fields: serde_json::Value) -> Arc<TopicDef> {
+        let schema = serde_json::json!({"type": "record", "name": "Order", "fields": fields});
+        let spec = serde_json::json!({"name": name, "schema": schema, "key": ["id"]});
+        self.make(serde_json::from_value(spec).unwrap()).await
+    }
+
     /// Makes a topic.
     pub(crate) async fn topic(&self, name: &str) -> Arc<TopicDef> {
         let schema = serde_json::json!({
@@ -91,12 +100,38 @@ impl World {
             "name": name, "schema": schema, "key": ["id"], "path": format!("{name}/{{region}}/{{status}}"),
         }))
         .unwrap();
+        self.make(spec).await
+    }
+
+    async fn make(&self, spec: TopicSpec) -> Arc<TopicDef> {
         let def = spec.resolve(TopicId(self.env.uuid()), TenantId(self.env.uuid()), LaneId(0)).unwrap();
         let def = Arc::new(def);
         self.tables.ensure(&self.tenant, &def).await.unwrap();
-        self.tail.add(def.id);
+        self.tail.add(Arc::clone(&def));
         self.topics.publish(&self.tenant, Arc::clone(&def));
         def
+    }
+
+    /// Gives a topic the schema with these fields, decided at once.
+    pub(crate) fn alter(&self, def: &TopicDef, fields: serde_json::Value, renames: &[(&str, &str)]) -> Arc<TopicDef> {
+        let schema = serde_json::json!({"type": "record", "name": "Order", "fields": fields});
+        let rename = |(from, to): &(&str, &str)| Rename { from: (*from).into(), to: (*to).into() };
+        let renames: Vec<_> = renames.iter().map(rename).collect();
+        let (next, _) = def.altered(schema, &renames).unwrap().expect("something changes");
+        let next = Arc::new(next);
+        self.become_version(&next);
+        next
+    }
+
+    /// A topic has this version of its schema, decided at once.
+    pub(crate) fn become_version(&self, def: &Arc<TopicDef>) {
+        self.tail.evolve(def);
+        self.topics.publish(&self.tenant, Arc::clone(def));
+    }
+
+    /// Appends events as one batch, decided at once.
+    pub(crate) fn append_events(&self, def: &TopicDef, events: RecordBatch) {
+        self.tail.push(def.id, events);
     }
 
     /// Appends rows as one batch, decided at once.
@@ -161,6 +196,27 @@ pub(crate) fn events(def: &TopicDef, first: Seq, rows: &[Row]) -> RecordBatch {
     RecordBatch::try_new(schema, columns).unwrap()
 }
 
+/// Events with this payload: keys are those of its column `id`.
+pub(crate) fn sealed(def: &TopicDef, first: Seq, payload: Vec<ArrayRef>) -> RecordBatch {
+    let schema = def.event_schema();
+    let rows = payload[0].len();
+    let seqs: Vec<i64> = (first.0..).take(rows).collect();
+    let times = TimestampMicrosecondArray::from_iter_values(seqs.iter().map(|seq| seq / 3 * 1_000));
+    let name: ArrayRef = Arc::new(StringArray::from(vec![def.name.as_str(); rows]));
+    let id = def.payload.field("id").expect("the key").0;
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(seqs)),
+        Arc::new(times.with_timezone(envelope::UTC)),
+        Arc::clone(&payload[id]),
+        Arc::clone(&name),
+        name,
+        Arc::new(Int8Array::from(vec![envelope::KIND_EVENT; rows])),
+        new_null_array(schema.field(column::HEADERS).data_type(), rows),
+    ];
+    columns.extend(payload);
+    RecordBatch::try_new(schema, columns).unwrap()
+}
+
 /// All of a stream as one batch.
 pub(crate) async fn collect(stream: BatchStream) -> Result<RecordBatch> {
     let schema = Arc::clone(&stream.schema);
@@ -181,9 +237,20 @@ pub(crate) struct TestTail {
 }
 
 impl TestTail {
-    fn add(&self, topic: TopicId) {
-        let empty = TailSnapshot { start: Seq::FIRST, end: Seq::FIRST, chunks: Vec::new() };
+    fn add(&self, def: Arc<TopicDef>) {
+        let topic = def.id;
+        let empty = TailSnapshot { def, start: Seq::FIRST, end: Seq::FIRST, chunks: Vec::new() };
         self.topics.lock().insert(topic, (empty, watch::Sender::new(Seq::FIRST)));
+    }
+
+    /// As the write path does when a topic's schema is changed.
+    fn evolve(&self, def: &Arc<TopicDef>) {
+        let mut topics = self.topics.lock();
+        let (held, _) = topics.get_mut(&def.id).unwrap();
+        let event = def.event_schema();
+        let conformed = |chunk: &Arc<TailChunk>| conform_batch(chunk.batch(), &event, &absent).unwrap();
+        held.chunks = held.chunks.iter().map(|chunk| Arc::new(TailChunk::new(conformed(chunk)))).collect();
+        held.def = Arc::clone(def);
     }
 
     fn push(&self, topic: TopicId, events: RecordBatch) {

@@ -3,7 +3,7 @@
 //! The mapping follows Avro's specification 1.11 (logical types) and Iceberg's (appendix A, Avro). What Iceberg v2 cannot hold is refused here,
 //! naming the field: unions of several types, `duration`, `big-decimal`, recursive types, and nanoseconds unless the topic says otherwise.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use apache_avro::Schema;
 use apache_avro::schema::{Name, NamesRef, RecordField, ResolvedSchema};
@@ -19,6 +19,31 @@ use crate::topic::Nanos;
 ///
 /// Errors: [`SchemaError::Field`] naming the field by its dotted path.
 pub fn payload(schema: &Value, nanos: Nanos) -> Result<PayloadSchema, SchemaError> {
+    Ok(described(schema, nanos)?.payload)
+}
+
+/// A schema as its author wrote it: what it maps to, and how its fields say which earlier ones they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Described {
+    /// What it maps to. Field ids are numbers within this one text.
+    pub payload: PayloadSchema,
+    /// By those ids, of fields that say anything.
+    pub origins: BTreeMap<i32, Origin>,
+}
+
+/// Which earlier field a field says that it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Avro's `aliases`: names that it had before.
+    pub aliases: Vec<String>,
+    /// The attribute `field-id`, as Iceberg writes it in Avro schemas.
+    pub field_id: Option<i32>,
+}
+
+/// Maps an Avro record schema, with what its fields say of their past.
+///
+/// Errors: as for [`payload`].
+pub fn described(schema: &Value, nanos: Nanos) -> Result<Described, SchemaError> {
     let whole = |reason: String| SchemaError::Field { field: String::new(), reason };
     let text = schema.to_string();
     if text.len() > limits::SCHEMA_BYTES_MAX {
@@ -36,6 +61,7 @@ pub fn payload(schema: &Value, nanos: Nanos) -> Result<PayloadSchema, SchemaErro
         last_field_id: FIRST_FIELD_ID - 1,
         path: Vec::new(),
         open: vec![record.name.clone()],
+        origins: BTreeMap::new(),
     };
     let fields = mapping.members(&record.fields)?;
     if fields.is_empty() || fields.len() > limits::FIELDS_MAX {
@@ -45,7 +71,8 @@ pub fn payload(schema: &Value, nanos: Nanos) -> Result<PayloadSchema, SchemaErro
         let reason = "names that begin with _ belong to Firn: rename it".to_owned();
         return Err(SchemaError::Field { field: field.name.clone(), reason });
     }
-    Ok(PayloadSchema { fields, last_field_id: mapping.last_field_id })
+    let payload = PayloadSchema { fields, last_field_id: mapping.last_field_id };
+    Ok(Described { payload, origins: mapping.origins })
 }
 
 /// Refuses names of records, enums and fixeds that Avro does not allow: the parser panics at one.
@@ -79,6 +106,7 @@ struct Mapping<'s> {
     path: Vec<String>,
     /// Records that the walk is inside of: meeting one again means recursion.
     open: Vec<Name>,
+    origins: BTreeMap<i32, Origin>,
 }
 
 impl Mapping<'_> {
@@ -103,6 +131,7 @@ impl Mapping<'_> {
                 return Err(self.fault(format!("expected a name of at most {} bytes", limits::NAME_BYTES_MAX)));
             }
             let mut member = self.field(&field.name, &field.schema)?;
+            self.note_origin(member.id, field)?;
             member.doc.clone_from(&field.doc);
             member.default = field.default.as_ref().map(|default| in_micros(&field.schema, default));
             if let (PayloadType::Enum(symbols), Some(Value::String(default))) = (&member.kind, &member.default)
@@ -116,6 +145,19 @@ impl Mapping<'_> {
         Ok(members)
     }
 
+    fn note_origin(&mut self, id: i32, field: &RecordField) -> Result<(), SchemaError> {
+        let field_id = field.custom_attributes.get("field-id");
+        let number = field_id.map(|value| value.as_i64().and_then(|id| i32::try_from(id).ok()));
+        let Some(field_id) = number.map_or(Some(None), |id| id.map(Some)) else {
+            return Err(self.fault("expected a number as its field-id"));
+        };
+        let origin = Origin { aliases: field.aliases.clone().unwrap_or_default(), field_id };
+        if origin != Origin::default() {
+            self.origins.insert(id, origin);
+        }
+        Ok(())
+    }
+
     /// A field with its id; a union with null makes it optional.
     fn field(&mut self, name: &str, schema: &Schema) -> Result<PayloadField, SchemaError> {
         if self.path.len() > limits::NESTING_MAX {
@@ -124,7 +166,7 @@ impl Mapping<'_> {
         let id = self.next_id();
         let (schema, required) = self.split_null(schema)?;
         let kind = self.kind(schema)?;
-        Ok(PayloadField { id, name: name.to_owned(), kind, required, doc: None, default: None })
+        Ok(PayloadField { id, name: name.to_owned(), kind, required, doc: None, default: None, filled: false })
     }
 
     fn split_null<'a>(&self, schema: &'a Schema) -> Result<(&'a Schema, bool), SchemaError> {
@@ -302,7 +344,7 @@ fn avro_type(field: &PayloadField) -> Value {
         PayloadType::Map { value, .. } => json!({"type": "map", "values": avro_type(value)}),
     };
     // The default's type must stand first in a union.
-    match (field.required, &field.default) {
+    match (field.required || field.filled, &field.default) {
         (true, _) => kind,
         (false, None | Some(Value::Null)) => json!(["null", kind]),
         (false, Some(_)) => json!([kind, "null"]),

@@ -24,4 +24,7 @@ pub trait Check: Debug + Send + Sync {
     ///
     /// Errors: [`SchemaError::Batch`] if evaluation fails, e.g. on a division by zero.
     fn evaluate(&self, batch: &RecordBatch) -> Result<BooleanArray, SchemaError>;
+
+    /// Names of the columns that it asks about.
+    fn columns(&self) -> Vec<String>;
 }

@@ -13,6 +13,7 @@ pub mod fuzzing;
 pub mod payload;
 
 pub mod avro;
+pub mod conform;
 pub mod envelope;
 pub mod key;
 pub mod path;
@@ -21,6 +22,8 @@ mod text;
 
 pub mod check;
 pub mod topic;
+
+pub mod evolve;
 
 pub mod planted;
 #[cfg(all(feature = "planted", not(debug_assertions)))]

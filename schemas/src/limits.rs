@@ -22,6 +22,12 @@ pub const FIELDS_MAX: usize = 1_000;
 pub const NESTING_MAX: usize = 32;
 /// Largest Avro schema text, bytes.
 pub const SCHEMA_BYTES_MAX: usize = 1 << 20;
+/// Most versions of a topic's schema: each stands in its register and in its lane's checkpoints.
+pub const SCHEMA_VERSIONS_MAX: u32 = 256;
+/// Most bytes of all versions of a topic's schema together, as they are written there.
+pub const SCHEMA_VERSIONS_BYTES_MAX: usize = 8 << 20;
+/// Largest number of a field: ids are never given out twice, so this many fields can come and go.
+pub const FIELD_ID_MAX: i32 = 1 << 20;
 /// Most `CHECK` expressions of a topic.
 pub const CHECKS_MAX: usize = 64;
 /// Longest `CHECK` or `where` expression, bytes.
@@ -106,7 +112,8 @@ pub const TOPIC_REFS_MAX: usize = 1_000;
 pub const TOPIC_PROPERTIES_BYTES_MAX: usize = 256 << 10;
 /// Longest that a query may run, seconds, whatever is set: what it reads is removed some time after.
 pub const QUERY_SECONDS_MAX: u64 = 15 * 60;
-/// How often a process that serves a topic looks whether others have committed to its table, seconds: a query never begins on an older snapshot.
+/// How often a process that serves a topic looks whether others have committed to its table, seconds: a query never begins on an older snapshot, but
+/// for one that asks for it by its id.
 pub const TABLE_LOOK_SECONDS: u64 = 4 * 60;
 /// How long a snapshot of a table was not the current one before its files may be removed, seconds.
 pub const SNAPSHOT_GRACE_SECONDS: u64 = 20 * 60;
@@ -119,3 +126,4 @@ const _: () = assert!(BATCH_BYTES_MAX < MESSAGE_BYTES_MAX);
 const _: () = assert!(READ_MESSAGE_BYTES + REPORT_BYTES_MAX < 4 << 20 && REPORT_BYTES_MAX < ANSWERS_UNREAD_BYTES_MAX);
 const _: () = assert!(NAME_BYTES_MAX < PATH_BYTES_MAX);
 const _: () = assert!(SCHEMA_BYTES_MAX < TICKET_BYTES_MAX);
+const _: () = assert!(4 * SCHEMA_BYTES_MAX <= SCHEMA_VERSIONS_BYTES_MAX, "the largest schema can be changed");

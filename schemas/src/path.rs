@@ -62,6 +62,23 @@ impl PathTemplate {
         false
     }
 
+    /// The payload fields that it names, in order.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.levels.iter().filter_map(|level| match level {
+            Level::Field(name) => Some(name.as_str()),
+            Level::Literal(_) => None,
+        })
+    }
+
+    /// The same levels with other names of its fields.
+    pub(crate) fn renamed(&self, rename: impl Fn(&str) -> String) -> Self {
+        let level = |level: &Level| match level {
+            Level::Field(name) => Level::Field(rename(name)),
+            Level::Literal(_) => level.clone(),
+        };
+        Self { levels: self.levels.iter().map(level).collect() }
+    }
+
     /// True if the first level is this topic's name, literally.
     pub fn begins_with(&self, name: &TopicName) -> bool {
         matches!(&self.levels[0], Level::Literal(first) if first == name.as_str())

@@ -40,6 +40,10 @@ pub struct PayloadField {
     /// What stands in for a value that the producer left out (JSON as in Avro), applied at ingest. `Some(null)` is a default too.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub default: Option<serde_json::Value>,
+    /// The schema requires it and has a default, but events from before the field was there have no value: it is optional where rows are kept, and on
+    /// the way in its default stands in for nulls too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub filled: bool,
 }
 
 /// A field that is there is a value, null included: else a default of null would be none after it was stored, and creating the same topic again refused.

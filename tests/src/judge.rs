@@ -21,7 +21,7 @@ pub async fn python_with(name: &str, arguments: &[&str], environment: &[(&str, &
     let packages = if name.ends_with("duckdb") { "duckdb" } else { "venv" };
     let mut command = Command::new(tool(packages)?.join("bin/python"));
     command.arg(script(&format!("{name}.py"))).args(arguments).envs(environment.iter().copied());
-    if name.ends_with("spark") {
+    if name.ends_with("spark") || arguments.first() == Some(&"spark") {
         command.env("FIRN_JARS", tool("jars")?);
     }
     verdict(command).await

@@ -7,6 +7,7 @@ mod command;
 mod crash;
 mod drivers;
 mod engines;
+mod evolution;
 mod faults;
 mod following;
 mod hostile;

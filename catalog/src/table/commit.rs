@@ -14,6 +14,7 @@ use iceberg::io::FileIO;
 use iceberg::spec::{
     DataFile, MAIN_BRANCH, Operation, Schema, Snapshot, Summary, TableMetadata, TableMetadataBuildResult,
 };
+use schemas::conform::{absent, conform_batch};
 use schemas::envelope::column;
 use schemas::planted::{Bug, planted};
 use schemas::{Epoch, ErrorKind, LaneId, Seq, TopicDef};
@@ -48,7 +49,7 @@ pub struct FlushRows<'a> {
     pub from: Seq,
     /// The seq after the last.
     pub to: Seq,
-    /// The rows `[from, to)` in seq order, event schema of `def`.
+    /// The rows `[from, to)` in seq order, event schema of `def` or of an earlier version of it.
     pub batches: &'a [RecordBatch],
     /// Who flushes, for people.
     pub lane: LaneId,
@@ -63,6 +64,26 @@ struct Written {
     row_hash: RowHash,
     generation: u64,
     schema: Schema,
+}
+
+/// Hash of the table's rows.
+#[derive(Debug)]
+struct Total {
+    hash: RowHash,
+    /// From which seq on, as properties have it; all if `None`.
+    base: Option<String>,
+}
+
+impl Total {
+    /// As properties and summaries have it. Where it begins anew, so does the hash of what retention took.
+    fn properties(&self, metadata: &TableMetadata) -> HashMap<String, String> {
+        let total = (properties::TOTAL_ROW_HASH.to_owned(), self.hash.to_string());
+        let base = self.base.clone().map(|base| (properties::ROW_HASH_BASE.to_owned(), base));
+        let is_new = metadata.properties().get(properties::ROW_HASH_BASE) != self.base.as_ref();
+        let is_reset = is_new && metadata.properties().contains_key(properties::REMOVED_ROW_HASH);
+        let removed = is_reset.then(|| (properties::REMOVED_ROW_HASH.to_owned(), RowHash::default().to_string()));
+        std::iter::once(total).chain(base).chain(removed).collect()
+    }
 }
 
 /// One flush over all its attempts.
@@ -90,6 +111,7 @@ impl Tables {
                 Next::Stop => return Err(flush.lost(&base)),
                 Next::Commit => {}
             }
+            flush.check_version(&base)?;
             base.check_foreign().await?;
             let generation = base.generation()?;
             let file = match written.take().filter(|file: &Written| may_pin(file.generation, generation)) {
@@ -112,8 +134,10 @@ impl Tables {
     /// Sorts, encodes and stores the rows under a name that nobody else uses.
     async fn write_file(&self, flush: &Flush<'_>, base: &TableState, generation: u64) -> Result<Written> {
         let def = flush.def;
-        let (batches, event, schema) =
-            (flush.rows.batches.to_vec(), def.event_schema(), iceberg_schema(&def.payload, 0)?);
+        let (event, schema) = (def.event_schema(), iceberg_schema(&def.payload, 0)?);
+        // Rows that were parked have the version that the topic had then.
+        let batches = flush.rows.batches.iter().map(|batch| conform_batch(batch, &event, &absent));
+        let batches: Vec<_> = batches.collect::<std::result::Result<_, _>>().map_err(super::arrow_error)?;
         let work = move || encode(&batches, &event, &schema).map(|encoded| (encoded, schema));
         let (encoded, schema) = self.shared.env.compute(work).await.map_err(|error| {
             CatalogError::new(ErrorKind::Internal, "the encoder of a data file stopped").caused_by(error)
@@ -135,6 +159,7 @@ impl Tables {
         let folder = format!("{}/metadata", base.metadata().location());
         let nonce = u128::from_be_bytes(self.shared.env.nonce());
         let (schema, schema_id) = flush.table_schema(written, base)?;
+        let total = flush.total(written, base, &schema)?;
         let draft = Draft {
             base,
             folder: &folder,
@@ -151,10 +176,10 @@ impl Tables {
             .with_sequence_number(draft.sequence_number)
             .with_timestamp_ms(base.metadata().last_updated_ms().max(self.shared.env.now_micros() / 1000))
             .with_manifest_list(manifest_list)
-            .with_summary(flush.summary(written, base.metadata())?)
+            .with_summary(flush.summary(written, base.metadata(), &total)?)
             .with_schema_id(schema_id)
             .build();
-        let built = flush.metadata(base, schema, snapshot, written)?;
+        let built = flush.metadata(base, schema, snapshot, &total)?;
         self.publish(flush.def, &flush.commit, base, built).await
     }
 
@@ -220,7 +245,37 @@ impl Tables {
     }
 }
 
+/// True if `after` lacks a field of `before`, nested ones included.
+fn loses(before: &Schema, after: &Schema) -> bool {
+    before.field_id_to_name_map().keys().any(|id| after.field_by_id(*id).is_none())
+}
+
 impl Flush<'_> {
+    /// Rows of an earlier version fit the table unless they have a column that it has lost: their hash would be of other rows than those that are read.
+    fn check_version(&self, base: &TableState) -> Result<()> {
+        let (schema, current) = (iceberg_schema(&self.def.payload, 0)?, base.metadata().current_schema());
+        let version: u32 = number(base.metadata(), properties::SCHEMA_VERSION, base.name())?;
+        if version <= self.def.version || !loses(&schema, current) {
+            return Ok(());
+        }
+        let message = format!(
+            "table {} has schema version {version} already, without columns that rows of version {} have: cut them again",
+            base.name(),
+            self.def.version
+        );
+        Err(CatalogError::new(ErrorKind::Unavailable, message))
+    }
+
+    /// The hash of all rows with this flush. A flush whose schema lacks a column that the table had begins it anew.
+    fn total(&self, written: &Written, base: &TableState, schema: &Schema) -> Result<Total> {
+        let metadata = base.metadata();
+        if loses(metadata.current_schema(), schema) {
+            return Ok(Total { hash: written.row_hash, base: Some(properties::seqs_text(self.rows.from)) });
+        }
+        let hash = total_row_hash(metadata, base.name())? + written.row_hash;
+        Ok(Total { hash, base: metadata.properties().get(properties::ROW_HASH_BASE).cloned() })
+    }
+
     /// The schema that the table has with this flush, and its id: the rows' if it is newer than the table's.
     fn table_schema(&self, written: &Written, base: &TableState) -> Result<(Schema, i32)> {
         let metadata = base.metadata();
@@ -239,19 +294,18 @@ impl Flush<'_> {
         base: &TableState,
         schema: Schema,
         snapshot: Snapshot,
-        written: &Written,
+        total: &Total,
     ) -> Result<TableMetadataBuildResult> {
         let metadata = base.metadata();
         let version: u32 = number(metadata, properties::SCHEMA_VERSION, base.name())?;
-        let total = total_row_hash(metadata, base.name())? + written.row_hash;
-        let properties = HashMap::from([
+        let mut properties = HashMap::from([
             (properties::WATERMARK.to_owned(), properties::seqs_text(self.rows.to)),
             (properties::WATERMARK_SEQUENCE.to_owned(), snapshot.sequence_number().to_string()),
             (properties::SCHEMA_VERSION.to_owned(), version.max(self.def.version).to_string()),
-            (properties::TOTAL_ROW_HASH.to_owned(), total.to_string()),
             (properties::LANE.to_owned(), self.rows.lane.to_string()),
             (properties::EPOCH.to_owned(), self.rows.epoch.to_string()),
         ]);
+        properties.extend(total.properties(metadata));
         let forgotten = forgettable(metadata, snapshot.timestamp_ms(), FORGOTTEN_BY_FLUSH_MIN);
         let builder = metadata.as_ref().clone().into_builder(Some(base.metadata_uri().to_owned()));
         let built = builder
@@ -263,20 +317,18 @@ impl Flush<'_> {
         built.map_err(|error| iceberg_error(&format!("the next metadata of table {}", base.name()), error))
     }
 
-    fn summary(&self, written: &Written, metadata: &TableMetadata) -> Result<Summary> {
+    fn summary(&self, written: &Written, metadata: &TableMetadata, total: &Total) -> Result<Summary> {
         let (rows, bytes) = (written.file.record_count(), written.file.file_size_in_bytes());
         let before = |name: &str| -> u64 {
             let last = metadata.current_snapshot().and_then(|last| last.summary().additional_properties.get(name));
             last.and_then(|text| text.parse().ok()).unwrap_or_default()
         };
-        let total = total_row_hash(metadata, self.def.name.as_str())? + written.row_hash;
         let entries = [
             (properties::WATERMARK, properties::seqs_text(self.rows.to)),
             (properties::FROM, properties::seqs_text(self.rows.from)),
             (properties::TO, properties::seqs_text(self.rows.to)),
             (properties::ROWS, rows.to_string()),
             (properties::ROW_HASH, written.row_hash.to_string()),
-            (properties::TOTAL_ROW_HASH, total.to_string()),
             (properties::COMMIT, self.commit.clone()),
             (properties::LANE, self.rows.lane.to_string()),
             (properties::EPOCH, self.rows.epoch.to_string()),
@@ -295,7 +347,7 @@ impl Flush<'_> {
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), metadata.properties().get(*name)?.clone())));
         let entries = entries.into_iter().map(|(name, value)| (name.to_owned(), value));
-        let additional_properties = carried.chain(entries).collect();
+        let additional_properties = carried.chain(entries).chain(total.properties(metadata)).collect();
         Ok(Summary { operation: Operation::Append, additional_properties })
     }
 

@@ -11,7 +11,6 @@ mod bounds;
 mod catalog;
 mod commit;
 mod compact;
-mod conform;
 mod create;
 mod decide;
 mod encode;
@@ -33,6 +32,7 @@ mod schema;
 mod sort;
 mod state;
 mod sweep;
+mod tag;
 mod verify;
 
 use std::collections::HashMap;

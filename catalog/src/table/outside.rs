@@ -277,7 +277,7 @@ fn properties_allowed<'a>(mut names: impl Iterator<Item = &'a String>) -> Result
 fn layout(update: &TableUpdate) -> (&'static str, &'static str) {
     match update {
         TableUpdate::AddSchema { .. } | TableUpdate::SetCurrentSchema { .. } | TableUpdate::RemoveSchemas { .. } => {
-            ("changing the schema", "the topic's definition has it: see `firn topic --help`")
+            ("changing the schema", "change the topic's with `firn topic alter`")
         }
         TableUpdate::AddSpec { .. } | TableUpdate::SetDefaultSpec { .. } | TableUpdate::RemovePartitionSpecs { .. } => {
             ("changing the partition spec", LAYOUT)
@@ -320,13 +320,18 @@ fn check_size(metadata: &TableMetadata) -> Result<()> {
     if bytes > most {
         return refused(format!("properties of {bytes} bytes"), "every flush writes them again: 256 KiB are the most");
     }
-    // The library keeps references to itself; its JSON does not.
-    let document = serde_json::to_value(metadata).unwrap_or_default();
-    let references = document["refs"].as_object().map_or(0, serde_json::Map::len);
+    let references = references(metadata);
     match references <= limits::TOPIC_REFS_MAX {
         true => Ok(()),
         false => refused(format!("{references} branches and tags"), "remove some: 1,000 are the most"),
     }
+}
+
+/// How many branches and tags there are.
+pub(super) fn references(metadata: &TableMetadata) -> usize {
+    // The library keeps references to itself; its JSON does not.
+    let document = serde_json::to_value(metadata).unwrap_or_default();
+    document["refs"].as_object().map_or(0, serde_json::Map::len)
 }
 
 #[cfg(test)]

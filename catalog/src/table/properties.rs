@@ -30,6 +30,10 @@ pub(crate) const REMOVED_ROWS: &str = "firn.removed-rows";
 pub(crate) const REMOVED_ROW_HASH: &str = "firn.removed-row-hash";
 /// Property and summary: hash of all rows ever flushed, 32 hex digits.
 pub(crate) const TOTAL_ROW_HASH: &str = "firn.total-row-hash";
+/// Property and summary: `shard → first seq` of the rows that the total row hash is of, as JSON. Absent: of all.
+///
+/// A column that is dropped takes its part of every row's hash with it, so the flush that carries the drop begins the sum anew.
+pub(crate) const ROW_HASH_BASE: &str = "firn.row-hash-base";
 /// Property and summary: the lane that flushed last, for people.
 pub(crate) const LANE: &str = "firn.lane";
 /// Property and summary: the epoch that flushed last, for people.
@@ -46,8 +50,8 @@ pub(crate) const ROWS: &str = "firn.rows";
 pub(crate) const ROW_HASH: &str = "firn.row-hash";
 
 /// What every summary repeats of the properties, as far as they are there, so that the nearest ancestor always tells (P4.1).
-pub(crate) const CARRIED: [&str; 7] =
-    [WATERMARK, TOTAL_ROW_HASH, RETAINED, REMOVED_ROWS, REMOVED_ROW_HASH, LANE, EPOCH];
+pub(crate) const CARRIED: [&str; 8] =
+    [WATERMARK, TOTAL_ROW_HASH, ROW_HASH_BASE, RETAINED, REMOVED_ROWS, REMOVED_ROW_HASH, LANE, EPOCH];
 
 /// The seq of a property that is a map of seqs; the first if it is not there. Errors: `Corrupt` naming `place` if it is none.
 pub(crate) fn seq_or_first(metadata: &TableMetadata, name: &str, place: &str) -> Result<Seq> {

@@ -9,17 +9,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use iceberg::io::FileIO;
 use iceberg::spec::{MAIN_BRANCH, Operation, Snapshot, Summary, TableMetadata};
 use object_store::path::Path;
-use schemas::envelope::field_id;
+use schemas::envelope::{column, field_id};
 use schemas::{ErrorKind, Seq, TopicDef, Watermark};
 use serde::{Deserialize, Serialize};
 
-use super::compact::{Compaction, Inputs, ranges};
+use super::compact::{Compaction, Inputs, has_version, ranges};
 use super::files::{DataFile, FileSet};
 use super::manifests::{Change, Draft};
 use super::rowhash::RowHash;
@@ -81,7 +81,7 @@ impl TableState {
     /// Errors: those of [`Self::files`].
     pub async fn droppable(&self, topic: &TopicDef, now_micros: i64) -> Result<Option<Seq>> {
         let retention = self.retention()?;
-        if retention == Retention::default() {
+        if retention == Retention::default() || !has_version(self, topic)? {
             return Ok(None);
         }
         let files = self.files().await?;
@@ -186,13 +186,19 @@ impl Tables {
                 let message = format!("table {}: events below {below} are to go, beyond its watermark", base.name());
                 return Err(CatalogError::new(ErrorKind::Internal, message));
             }
+            if !has_version(&base, def)? {
+                let message =
+                    format!("table {}: a flush has yet to carry schema version {} there", base.name(), def.version);
+                return Err(CatalogError::new(ErrorKind::Unavailable, message));
+            }
             base.check_foreign().await?;
             let files = base.files().await?;
             let doomed: Vec<_> = files.files().iter().filter(|file| file.seqs.1 < below).cloned().collect();
             if doomed.is_empty() && base.retained() >= below {
                 return Ok(Removed::default());
             }
-            let hash = self.hash_of(def, &doomed, &mut hashes).await?;
+            let hash_base = properties::seq_or_first(base.metadata(), properties::ROW_HASH_BASE, base.name())?;
+            let hash = self.hash_of(def, &doomed, hash_base, &mut hashes).await?;
             let sum = |value: fn(&DataFile) -> u64| doomed.iter().map(|file| value(file)).sum::<u64>();
             removed = Removed { rows: sum(|file| file.rows), files: sum(|_| 1), bytes: sum(|file| file.size) };
             let taking = Taking { commit: &commit, below, doomed, removed, hash };
@@ -205,11 +211,12 @@ impl Tables {
         Err(overtaken(def))
     }
 
-    /// The hash of all rows of some files, each of which is read once however often it is asked for.
+    /// The hash of all rows of some files, as far as the table's total counts them: from `hash_base` on. Each file is read once however often it is asked for.
     async fn hash_of(
         &self,
         def: &TopicDef,
         files: &[Arc<DataFile>],
+        hash_base: Seq,
         known: &mut HashMap<Path, RowHash>,
     ) -> Result<RowHash> {
         let inputs =
@@ -221,7 +228,10 @@ impl Tables {
                 None => {
                     let (mut rows, mut hash) = (inputs.run(vec![Arc::clone(file)]), RowHash::default());
                     while let Some(batch) = rows.next().await? {
-                        hash = hash + RowHash::of(&batch)?;
+                        let seqs = batch.column(column::SEQ).as_primitive::<Int64Type>().values();
+                        let counted =
+                            seqs.iter().zip(RowHash::of_each(&batch)?).filter(|(seq, _)| **seq >= hash_base.0);
+                        hash = counted.fold(hash, |sum, (_, digest)| sum + digest);
                         tokio::task::yield_now().await;
                     }
                     known.insert(file.path.clone(), hash);

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use iceberg::spec::{FormatVersion, ManifestFile, ManifestList, Snapshot, TableMetadata};
-use schemas::{Seq, TopicId, Watermark};
+use iceberg::spec::{FormatVersion, ManifestFile, ManifestList, Snapshot, SnapshotRef, TableMetadata};
+use schemas::{ErrorKind, Seq, TopicId, Watermark};
 use tokio::sync::OnceCell;
 
 use super::files::FileSet;
 use super::pointer::Pinned;
-use super::verify::{ancestors, number, verified_watermark};
+use super::verify::{TOTAL_RECORDS, ancestors, number, verified_watermark};
 use super::{Shared, iceberg_error, properties};
-use crate::error::Result;
+use crate::error::{CatalogError, Result};
 
 /// A table's state at a moment: one Iceberg metadata file.
 pub struct TableState {
@@ -20,6 +20,8 @@ pub struct TableState {
     pinned: Pinned,
     metadata_uri: String,
     metadata: Arc<TableMetadata>,
+    /// The metadata's current one, or an earlier one that is looked at.
+    snapshot: Option<SnapshotRef>,
     watermark: Watermark,
     /// First seq that retention has left.
     pub(super) retained: Seq,
@@ -56,6 +58,7 @@ impl TableState {
             name,
             pinned,
             metadata_uri,
+            snapshot: metadata.current_snapshot().cloned(),
             metadata,
             watermark,
             retained,
@@ -83,9 +86,68 @@ impl TableState {
         &self.metadata_uri
     }
 
-    /// Id of the current snapshot; `None` before the first flush.
+    /// Id of the snapshot that this is; `None` before the first flush.
     pub fn snapshot_id(&self) -> Option<i64> {
-        self.metadata.current_snapshot_id()
+        self.snapshot.as_ref().map(|snapshot| snapshot.snapshot_id())
+    }
+
+    /// The table as it was in an earlier snapshot, to be read with the columns that it has now.
+    ///
+    /// Errors: `NotFound`, naming some that are kept, if the snapshot is not: it has expired, or never was.
+    pub fn at_snapshot(&self, id: i64) -> Result<Self> {
+        let found = self.metadata.snapshot_by_id(id).cloned();
+        found.map(|snapshot| self.at(snapshot)).ok_or_else(|| {
+            let mut kept: Vec<_> = self.metadata.snapshots().collect();
+            kept.sort_unstable_by_key(|snapshot| snapshot.sequence_number());
+            let kept = match kept.as_slice() {
+                [] => "it has none yet".to_owned(),
+                [oldest, .., newest] => {
+                    format!("{} are kept, from {} to {}", kept.len(), oldest.snapshot_id(), newest.snapshot_id())
+                }
+                [only] => format!("only {} is kept", only.snapshot_id()),
+            };
+            let message = format!("table {} has no snapshot {id}: it has expired, or never was; {kept}", self.name);
+            CatalogError::new(ErrorKind::NotFound, message)
+        })
+    }
+
+    /// Likewise the snapshot that a tag or branch names. Errors: `NotFound` if nothing has that name.
+    pub fn at_ref(&self, name: &str) -> Result<Self> {
+        let found = self.metadata.snapshot_for_ref(name).cloned();
+        found.map(|snapshot| self.at(snapshot)).ok_or_else(|| {
+            let message = format!("table {} has no tag or branch {name:?}: it has expired, or never was", self.name);
+            CatalogError::new(ErrorKind::NotFound, message)
+        })
+    }
+
+    fn at(&self, snapshot: SnapshotRef) -> Self {
+        let summary = |snapshot: &SnapshotRef, name: &str| snapshot.summary().additional_properties.get(name).cloned();
+        let line = std::iter::successors(Some(&snapshot), |snapshot| {
+            snapshot.parent_snapshot_id().and_then(|parent| self.metadata.snapshot_by_id(parent))
+        });
+        let flushed = line
+            .into_iter()
+            .find_map(|snapshot| properties::parse_watermark(&summary(snapshot, properties::WATERMARK)?, "").ok());
+        // Where no flush is left in its history, its rows are all that were there, but for what retention took.
+        let removed = summary(&snapshot, properties::REMOVED_ROWS).and_then(|rows| rows.parse::<i64>().ok());
+        let counted =
+            || Some(Seq(summary(&snapshot, TOTAL_RECORDS)?.parse::<i64>().ok()? + removed.unwrap_or_default() + 1));
+        let retained = summary(&snapshot, properties::RETAINED)
+            .and_then(|text| properties::parse_watermark(&text, "").ok())
+            .map_or(Seq::FIRST, |Watermark(seq)| seq);
+        let watermark = flushed.or_else(|| counted().map(Watermark)).unwrap_or(self.watermark);
+        Self {
+            shared: Arc::clone(&self.shared),
+            name: format!("{} at snapshot {}", self.name, snapshot.snapshot_id()),
+            pinned: self.pinned.clone(),
+            metadata_uri: self.metadata_uri.clone(),
+            metadata: Arc::clone(&self.metadata),
+            snapshot: Some(snapshot),
+            watermark: watermark.min(self.watermark),
+            retained,
+            files: OnceCell::new(),
+            foreign_checked: OnceCell::new(),
+        }
     }
 
     /// The live data files, with what the manifests say of them. Cached: manifests never change.
@@ -128,9 +190,9 @@ impl TableState {
         })
     }
 
-    /// The manifests of the current snapshot.
+    /// The manifests of the snapshot that this is.
     pub(super) async fn manifests(&self) -> Result<Vec<ManifestFile>> {
-        match self.metadata.current_snapshot() {
+        match &self.snapshot {
             Some(snapshot) => self.manifests_of(snapshot).await,
             None => Ok(Vec::new()),
         }

@@ -10,9 +10,9 @@ fn chunk(def: &TopicDef, from: i64, keys: &[&str]) -> Arc<TailChunk> {
     Arc::new(TailChunk::new(events(def, from, &rows)))
 }
 
-fn held(chunks: Vec<Arc<TailChunk>>, start: i64) -> TailSnapshot {
+fn held(def: &TopicDef, chunks: Vec<Arc<TailChunk>>, start: i64) -> TailSnapshot {
     let end = chunks.last().map_or(Seq(start), |chunk| chunk.end_seq());
-    TailSnapshot { start: Seq(start), end, chunks }
+    TailSnapshot { def: Arc::new(def.clone()), start: Seq(start), end, chunks }
 }
 
 fn seqs(view: &ReadView) -> Vec<i64> {
@@ -28,7 +28,8 @@ async fn a_view_cuts_the_tail_at_the_watermark_and_refuses_a_gap() {
     tables.ensure(&tenant(), &def).await.expect("a table");
     let table =
         flush(&tables, &def, 1, &[events(&def, 1, &[("a", "eu"), ("b", "eu"), ("a", "us")])]).await.expect("flushes");
-    let view = |held| ReadView::new(Arc::new(def.clone()), held, Arc::clone(&table));
+    let held = |chunks, start| held(&def, chunks, start);
+    let view = |held| ReadView::new(held, Arc::clone(&table));
 
     let spanning = view(held(vec![chunk(&def, 1, &["a", "b"]), chunk(&def, 3, &["a", "a", "b"])], 1)).expect("no gap");
     assert_eq!((seqs(&spanning), spanning.end()), (vec![4, 5], Seq(6)));
@@ -41,6 +42,11 @@ async fn a_view_cuts_the_tail_at_the_watermark_and_refuses_a_gap() {
 
     let behind = view(held(vec![chunk(&def, 1, &["a"])], 1)).expect("the table is ahead of the tail");
     assert_eq!((seqs(&behind), behind.end()), (vec![], Seq(4)));
+
+    let earlier = view(held(vec![chunk(&def, 3, &["a", "a", "b"])], 3)).expect("no gap").until(Seq(5));
+    assert_eq!((seqs(&earlier), earlier.end(), earlier.cuts_table()), (vec![4], Seq(5), false));
+    let earlier = earlier.until(Seq(3));
+    assert_eq!((seqs(&earlier), earlier.end(), earlier.cuts_table()), (vec![], Seq(3), true));
 
     let gap = view(held(vec![chunk(&def, 5, &["a"])], 5)).expect_err("seq 4 is nowhere");
     assert_eq!(gap.kind(), ErrorKind::Internal);

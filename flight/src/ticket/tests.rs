@@ -16,8 +16,14 @@ fn columns() -> impl Strategy<Value = Option<Vec<String>>> {
 
 fn replay() -> impl Strategy<Value = Request> {
     let bounds = (option::of(any::<i64>()), option::of(any::<i64>()));
-    (topic(), option::of(".{0,40}"), bounds, columns(), option::of(".{0,40}"))
-        .prop_map(|(topic, key, (from, to), columns, filter)| Replay { topic, key, from, to, columns, filter })
+    let at = prop_oneof![
+        any::<i64>().prop_map(At::Seq),
+        ".{0,30}".prop_map(At::Time),
+        any::<i64>().prop_map(At::Snapshot),
+        ".{0,30}".prop_map(At::Tag),
+    ];
+    (topic(), option::of(".{0,40}"), bounds, columns(), option::of(at), option::of(".{0,40}"))
+        .prop_map(|(topic, key, (from, to), columns, at, filter)| Replay { topic, key, from, to, columns, at, filter })
         .prop_map(Request::Replay)
 }
 
@@ -38,10 +44,11 @@ fn subscribe() -> impl Strategy<Value = Request> {
 fn append() -> impl Strategy<Value = Request> {
     let on_error = prop_oneof![Just(OnError::RejectBatch), Just(OnError::RejectRow), Just(OnError::DeadLetter)];
     let on_condition = prop_oneof![Just(OnCondition::Fail), Just(OnCondition::Answer)];
-    (topic(), on_error, option::of((".{0,20}", option::of(any::<u64>()))), on_condition)
-        .prop_map(|(topic, on_error, identity, on_condition)| {
+    (topic(), on_error, option::of((".{0,20}", option::of(any::<u64>()))), on_condition, option::of(any::<u32>()))
+        .prop_map(|(topic, on_error, identity, on_condition, schema_version)| {
             let (producer, producer_epoch) = identity.unzip();
-            Append { topic, on_error, producer, producer_epoch: producer_epoch.flatten(), on_condition }
+            let producer_epoch = producer_epoch.flatten();
+            Append { topic, on_error, producer, producer_epoch, on_condition, schema_version }
         })
         .prop_map(Request::Append)
 }

@@ -30,7 +30,13 @@ impl Engine {
         let def = self.topic(tenant, topic)?;
         let shared = self.host.lane(def.lane)?;
         shared.check_owner()?;
-        let validator = Validator::new(Arc::clone(&def), checks)?;
+        let validator = match options.schema_version {
+            Some(version) if version != def.version => {
+                let earlier = self.topic_version(tenant, &def, version).await?;
+                Validator::of_version(earlier, Arc::clone(&def), checks)?
+            }
+            _ => Validator::new(Arc::clone(&def), checks)?,
+        };
         let dead = match options.on_error {
             OnError::DeadLetter => {
                 let dead = self.create_beside(tenant, dead_letter_spec(topic)?, def.lane).await?;
@@ -39,7 +45,7 @@ impl Engine {
             OnError::RejectBatch | OnError::RejectRow => None,
         };
         let order = Order::new(options.outlives_refusals);
-        Ok(Appender { shared, validator, dead, options, identity, order })
+        Ok(Appender { shared, tenant: tenant.clone(), validator, dead, options, identity, order })
     }
 }
 
@@ -50,6 +56,7 @@ const LOOK_UPS_MAX: usize = 8;
 #[derive(Debug)]
 pub struct Appender {
     shared: Arc<Shared>,
+    tenant: TenantName,
     validator: Validator,
     dead: Option<Validator>,
     options: AppendOptions,
@@ -58,7 +65,7 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Validates a batch (any columns in any order, matched to the topic's by name; `_headers`, `_kind` and [`super::EXPECTED_LAST_SEQ`] allowed)
+    /// Validates a batch (any columns in any order, matched by name to those that the topic had when this was made; `_headers`, `_kind` and [`super::EXPECTED_LAST_SEQ`] allowed)
     /// and hands it to the lane.
     ///
     /// Returns once the batch has its place in the queue, waiting while there is no room: that is the back-pressure. The future it returns
@@ -72,6 +79,7 @@ impl Appender {
         terms: Terms,
     ) -> Result<impl Future<Output = Result<Receipt>> + Send + 'static + use<>> {
         self.shared.check_running()?;
+        self.follow()?;
         let sent = Sent::new(batch, terms, self.identity.as_ref(), self.options.on_error as u8)?;
         let Validated { good, refused } = self.validator.validate(&sent.batch)?;
         let accepts_none = self.options.on_error == OnError::RejectBatch && !refused.is_empty();
@@ -88,6 +96,16 @@ impl Appender {
         }
         let answered = self.queue(good, dead, receipt, basis).await?;
         Ok(Either::Right(async move { answered.await.map_err(|_| unanswered())? }))
+    }
+
+    /// The topic may have a newer schema by now: what is sent goes on having the columns that it had, and becomes what they are there.
+    fn follow(&mut self) -> Result<()> {
+        let (parts, def) = (&self.shared.core.parts, self.validator.shape().def());
+        let newest = parts.topics.get(&self.tenant, &def.name);
+        if let Some(newest) = newest.filter(|newest| newest.id == def.id && newest.version > def.version) {
+            self.validator = self.validator.follow(newest, &*parts.checks)?;
+        }
+        Ok(())
     }
 
     async fn queue(

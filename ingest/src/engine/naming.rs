@@ -61,7 +61,11 @@ impl Engine {
     }
 
     /// Waits for its turn at a name, and does what the one before left half done.
-    async fn turn(&self, tenant: &TenantName, name: &TopicName) -> Result<MutexGuard<'_, Option<HalfDropped>>> {
+    pub(super) async fn turn(
+        &self,
+        tenant: &TenantName,
+        name: &TopicName,
+    ) -> Result<MutexGuard<'_, Option<HalfDropped>>> {
         self.host.check_running()?;
         let mut turn = self.host.naming.of(tenant, name).lock().await;
         match self.finish_drop(&mut turn).await {
@@ -157,7 +161,7 @@ impl Engine {
     }
 
     /// Tells the lane that it need not remember. If it cannot be told, the next start finds out by itself.
-    async fn followed(&self, def: &TopicDef) {
+    pub(super) async fn followed(&self, def: &TopicDef) {
         let Ok(lane) = self.host.lane(def.lane) else { return };
         if let Err(error) = lane.send(Command::Followed { topic: def.id }).await {
             tracing::debug!(topic = %def.name, %error, "the lane could not be told that the topic's register follows");
@@ -193,17 +197,17 @@ pub(super) struct HalfDropped {
 }
 
 /// The lane's record is durable: whatever failed after it, it would be a lie that nothing happened.
-fn half_done(def: &TopicDef, what: &str, error: CatalogError) -> IngestError {
+pub(super) fn half_done(def: &TopicDef, what: &str, error: CatalogError) -> IngestError {
     let kind = if error.kind().is_retryable() { ErrorKind::Indeterminate } else { error.kind() };
     IngestError::new(kind, format!("topic {} is {what} yet: {error}; try again", def.name))
 }
 
 /// Does it even if whoever asked goes away: half of it would wait for the next start.
-async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+pub(super) async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     tokio::spawn(work).await.unwrap_or_else(|error| {
         Err(IngestError::new(
             ErrorKind::Indeterminate,
-            format!("a topic was being made or dropped when the server ended: {error}"),
+            format!("a topic was being made, changed or dropped when the server ended: {error}"),
         ))
     })
 }

@@ -70,7 +70,7 @@ fn spec() -> TopicSpec {
 }
 
 async fn appender(engine: &Engine, on_error: OnError) -> Appender {
-    let options = AppendOptions { on_error, producer: Some("tests".into()), identity: None, outlives_refusals: false };
+    let options = AppendOptions { on_error, producer: Some("tests".into()), ..AppendOptions::default() };
     engine.appender(&tenant(), &name("orders"), options).await.unwrap()
 }
 
@@ -416,6 +416,7 @@ mod ailing;
 mod clocks;
 mod compacting;
 mod dropped;
+mod evolving;
 mod owners;
 mod parked;
 mod sleepers;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use self::opening::{Opening, close, reaches};
 use super::replay::{PlacedRows, Replay};
 use super::root::{CheckpointRef, Root, read, vanished};
+use super::state::TopicState;
 use super::takeover::{check, checkpointed, corrupt, read_slots};
 use super::{Position, segment_path};
 use crate::error::{IngestError, Result};
@@ -212,7 +213,8 @@ impl Follower {
             return Ok(());
         }
         match self.core.tails.end(&placed.topic) {
-            Some(end) if end >= placed.first_seq => {}
+            // It may have been held at an earlier version, before this began anew.
+            Some(end) if end >= placed.first_seq => self.core.tails.add_topic(def, placed.first_seq),
             Some(_) => self.pass_over(&def, placed.first_seq).await,
             None => self.core.tails.add_topic(def, placed.first_seq),
         }
@@ -252,15 +254,18 @@ impl Follower {
         self.replay.state.dropped.clear();
         self.opening.retain(&self.replay.state);
         let topics = self.replay.state.topics.values();
-        let topics: Vec<_> = topics.map(|topic| (Arc::clone(topic.shape().def()), topic.next_seq)).collect();
-        for (def, next) in topics {
+        let known = |topic: &TopicState| (topic.tenant.clone(), Arc::clone(topic.shape().def()), topic.next_seq);
+        let topics: Vec<_> = topics.map(known).collect();
+        for (tenant, def, next) in topics {
             match self.core.tails.end(&def.id) {
-                Some(end) if end >= next => {}
+                Some(end) if end >= next => self.core.tails.add_topic(Arc::clone(&def), next),
                 Some(_) => self.pass_over(&def, next).await,
                 None => self.core.tails.add_topic(Arc::clone(&def), next),
             }
-            if !self.core.parts.tables.is_open(&def.id) {
-                self.opening.insert(def.id);
+            match self.core.parts.tables.is_open(&def.id) {
+                // It may have changed before this began anew.
+                true => self.core.parts.topics.publish(&tenant, def),
+                false => self.opening.insert(def.id),
             }
         }
         self.has_settled = true;

@@ -54,7 +54,7 @@ pub(crate) struct TopicState {
     pub(crate) watermark: Watermark,
     /// First seq that retention has left: those below are gone, whatever the table still has of them.
     pub(crate) retained: Seq,
-    /// The topic's register is known to say that it is live.
+    /// The topic's register is known to say that it is live, at its newest schema version.
     pub(crate) confirmed: bool,
 }
 
@@ -100,7 +100,13 @@ impl LaneState {
             }
             Effect::Changed { shape } => {
                 let topic = self.topic_mut(&shape.def().id)?;
+                let (before, after) = (topic.shape().def().version, shape.def().version);
+                if after != before + 1 {
+                    let id = shape.def().id;
+                    return Err(format!("topic {id}: expected schema version {} next, found {after}", before + 1));
+                }
                 topic.shapes.push(Arc::clone(shape));
+                topic.confirmed = false;
                 Ok(())
             }
             Effect::Dropped { topic } => {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use schemas::{ErrorKind, Seq, TopicId};
+use schemas::{ErrorKind, Seq, TopicId, TopicName};
 
 use super::Append;
 use super::conditions::{Recent, Tested, Tests};
@@ -85,7 +85,8 @@ pub(crate) fn admit<'a>(head: &LaneState, append: &mut Append, recent: impl FnOn
 fn answered(answer: &Answered, again: &Receipt, version: u32) -> Result<Receipt> {
     let Answered { first_seq, accepted, refused, schema_version, .. } = *answer;
     let last_seq = first_seq.map(|first| Seq(first.plus(accepted as usize).0 - 1));
-    if schema_version != version || refused as usize != again.refused.len() {
+    // A later version refuses none that an earlier one took: as many refused rows are the same ones.
+    if refused as usize != again.refused.len() {
         let message = format!(
             "the batch was answered before, by schema version {schema_version}: {accepted} rows accepted, from seq {first_seq:?} to {last_seq:?}, {refused} refused; which ones cannot be said by version {version}"
         );
@@ -111,4 +112,11 @@ fn admissible(head: &LaneState, part: &Part) -> Result<()> {
 /// What is said of a topic that the lane does not have.
 pub(crate) fn topic_gone(id: &TopicId, name: &str) -> IngestError {
     IngestError::new(ErrorKind::NotFound, format!("topic {name} ({id}) was dropped"))
+}
+
+/// A change that was made for another version than the topic has.
+pub(crate) fn other_version(name: &TopicName, version: u32, expected: u32) -> IngestError {
+    let message =
+        format!("topic {name} has schema version {version}, expected {expected}: look at it, then decide again");
+    IngestError::new(ErrorKind::Conflict, message)
 }

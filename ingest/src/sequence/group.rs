@@ -231,6 +231,14 @@ impl Group {
         self.push(head, frame, Effect::Created { tenant, shape }, None);
     }
 
+    /// Gives a topic, which the head has, the version that follows.
+    pub(crate) fn change(&mut self, head: &mut LaneState, tenant: TenantName, shape: Arc<Shape>) {
+        let def = shape.def();
+        let record = TopicRecord { tenant, definition: def.as_ref().clone() };
+        let frame = Frame::record(FrameKind::TopicChanged, def.tenant, def.id, record.encode());
+        self.push(head, frame, Effect::Changed { shape }, None);
+    }
+
     /// Ends a topic, which the head has.
     pub(crate) fn drop_topic(&mut self, head: &mut LaneState, topic: TopicId) {
         let tenant = head.topics[&topic].shape().def().tenant;

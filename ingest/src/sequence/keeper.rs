@@ -359,7 +359,8 @@ async fn open_table(core: &Core, id: TopicId, topic: &mut TopicState) -> Result<
         return Ok((id, Err(IngestError::new(ErrorKind::Conflict, message))));
     }
     if !topic.confirmed {
-        match core.parts.topics.confirm(&topic.tenant, &def).await {
+        let versions: Vec<_> = topic.shapes.iter().map(|shape| shape.def().as_ref()).collect();
+        match core.parts.topics.follow(&topic.tenant, &versions).await {
             Ok(()) => topic.confirmed = true,
             Err(error) if error.kind().is_retryable() => return Err(error.into()),
             Err(error) => tracing::error!(topic = %def.name, %error, "the topic's register cannot be read"),

@@ -236,6 +236,7 @@ impl Lane {
                 }
                 self.answer_in_order(answer);
             }
+            Command::Change { shape, answer } => self.change(shape, answer),
             Command::Drop { topic, answer } => {
                 if self.head.topics.contains_key(&topic) {
                     self.group.drop_topic(&mut self.head, topic);

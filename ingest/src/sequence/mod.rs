@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Append(Box<Append>),
     /// Begin a topic. Answered as well if it has begun already.
     Create { tenant: TenantName, shape: Arc<Shape>, answer: Answer<()> },
+    /// Give a topic the next version of its schema. Answered as well if it has it already.
+    Change { shape: Arc<Shape>, answer: Answer<()> },
     /// End a topic. Answered as well if it has ended already.
     Drop { topic: TopicId, answer: Answer<()> },
     /// The topic's register says what the lane's records say: a checkpoint need not remember it.
@@ -166,6 +168,7 @@ impl Command {
                 drop(append.answer.send(Err(reason.clone())));
             }
             Self::Create { answer, .. }
+            | Self::Change { answer, .. }
             | Self::Drop { answer, .. }
             | Self::Retain { answer, .. }
             | Self::Resume { answer, .. }

@@ -28,6 +28,7 @@ pub(crate) enum Reply {
     Receipt(Receipt, Answer<Receipt>),
     Epoch(ProducerEpoch, Answer<ProducerEpoch>),
     Token(Option<u64>, Answer<Option<u64>>),
+    Done(Answer<()>),
 }
 
 /// What is said about a state of the lane, writing nothing.
@@ -53,6 +54,7 @@ impl Reply {
             Self::Receipt(receipt, answer) => drop(answer.send(Ok(receipt))),
             Self::Epoch(epoch, answer) => drop(answer.send(Ok(epoch))),
             Self::Token(token, answer) => drop(answer.send(Ok(token))),
+            Self::Done(answer) => drop(answer.send(Ok(()))),
         }
     }
 
@@ -62,6 +64,7 @@ impl Reply {
             Self::Receipt(_, answer) => drop(answer.send(Err(reason.clone()))),
             Self::Epoch(_, answer) => drop(answer.send(Err(reason.clone()))),
             Self::Token(_, answer) => drop(answer.send(Err(reason.clone()))),
+            Self::Done(answer) => drop(answer.send(Err(reason.clone()))),
         }
     }
 }

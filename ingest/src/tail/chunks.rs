@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use catalog::view::{TailChunk, TailSnapshot};
-use schemas::{Seq, Watermark};
+use schemas::{Seq, TopicDef, Watermark};
 
 use crate::memory::Held;
 
@@ -155,10 +155,21 @@ impl Chunks {
         Cut { from, to: self.next.max(from), batches: held.map(rows).collect() }
     }
 
+    /// Puts others in the place of all batches, row for row.
+    pub(super) fn replace(&mut self, with: impl Fn(&RecordBatch) -> RecordBatch) {
+        for held in &mut self.chunks {
+            let batch = with(held.chunk.batch());
+            debug_assert_eq!(batch.num_rows(), held.rows());
+            let bytes = Held::of(batch.columns());
+            self.bytes = self.bytes - held.bytes + bytes;
+            (held.chunk, held.bytes) = (Arc::new(TailChunk::new(batch)), bytes);
+        }
+    }
+
     /// All of it, frozen.
-    pub(super) fn snapshot(&self) -> TailSnapshot {
+    pub(super) fn snapshot(&self, def: Arc<TopicDef>) -> TailSnapshot {
         let chunks = self.chunks.iter().map(|chunk| Arc::clone(&chunk.chunk)).collect();
-        TailSnapshot { start: self.start(), end: self.next, chunks }
+        TailSnapshot { def, start: self.start(), end: self.next, chunks }
     }
 
     /// Seq of the first event here.

@@ -10,10 +10,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use catalog::Env;
 use catalog::view::{Tail, TailSnapshot};
 use parking_lot::{Mutex, RwLock};
+use schemas::conform::{absent, conform_batch};
 use schemas::{Seq, TopicDef, TopicId, Watermark};
 use tokio::sync::watch;
 
@@ -42,7 +44,9 @@ struct Shared {
 
 #[derive(Debug)]
 struct TopicTail {
+    /// The newest version that is decided; all chunks have its schema.
     def: Arc<TopicDef>,
+    event: SchemaRef,
     chunks: Chunks,
     next: watch::Sender<Seq>,
     stopped: Option<IngestError>,
@@ -80,17 +84,17 @@ impl Tails {
         }
     }
 
-    /// Holds a topic from now on: an empty tail whose first event will have seq `next`. A topic that is held already gets the new definition.
+    /// Holds a topic from now on: an empty tail whose first event will have seq `next`. A topic that is held already gets the new definition, if it is
+    /// newer, and what is held of it the new schema.
     pub(crate) fn add_topic(&self, def: Arc<TopicDef>, next: Seq) {
-        let mut topics = self.shared.topics.write();
-        match topics.get(&def.id) {
-            Some(topic) => topic.lock().def = def,
-            None => {
-                let id = def.id;
-                let (chunks, next) = (Chunks::new(next), watch::Sender::new(next));
-                let topic = TopicTail { def, chunks, next, stopped: None, parked: false, held_up: None, exempt: false };
-                topics.insert(id, Arc::new(Mutex::new(topic)));
-            }
+        let held = self.topic(&def.id).unwrap_or_else(|| {
+            let mut topics = self.shared.topics.write();
+            let new = || Arc::new(Mutex::new(TopicTail::new(Arc::clone(&def), next)));
+            Arc::clone(topics.entry(def.id).or_insert_with(new))
+        });
+        let is_older = held.lock().def.version < def.version;
+        if is_older {
+            self.change_held(&held, None, |topic| topic.evolve(def));
         }
     }
 
@@ -147,11 +151,11 @@ impl Tails {
 
     /// Makes a decided batch of events visible; it begins where the tail ends. Without a permit it is let in all the same, since it is durable.
     ///
-    /// A topic that is not held (dropped meanwhile) takes nothing.
+    /// A topic that is not held (dropped meanwhile) takes nothing. A batch of an earlier schema version becomes one of the topic's.
     pub(crate) fn push(&self, topic: &TopicId, batch: RecordBatch, permit: Option<Permit>) {
         let now = self.shared.env.now_micros();
         self.change(topic, permit, |topic| {
-            topic.chunks.push(batch, now);
+            topic.chunks.push(conformed(&batch, &topic.event), now);
             topic.next.send_replace(topic.chunks.next());
         });
     }
@@ -306,7 +310,27 @@ impl Tails {
     }
 }
 
+/// The batch under a version of its topic that is not older than its own.
+fn conformed(batch: &RecordBatch, event: &SchemaRef) -> RecordBatch {
+    conform_batch(batch, event, &absent).expect("what follows a schema takes every row of it")
+}
+
 impl TopicTail {
+    fn new(def: Arc<TopicDef>, next: Seq) -> Self {
+        let (chunks, next, event) = (Chunks::new(next), watch::Sender::new(next), def.event_schema());
+        Self { def, event, chunks, next, stopped: None, parked: false, held_up: None, exempt: false }
+    }
+
+    /// From now on it has this version of its schema. Mostly columns are shared; those that are wider are made anew.
+    fn evolve(&mut self, def: Arc<TopicDef>) {
+        if def.version <= self.def.version {
+            return;
+        }
+        self.event = def.event_schema();
+        self.def = def;
+        self.chunks.replace(|batch| conformed(batch, &self.event));
+    }
+
     fn charged_bytes(&self) -> usize {
         if self.exempt { 0 } else { self.chunks.bytes() }
     }
@@ -329,7 +353,9 @@ impl TopicTail {
 
 impl Tail for Tails {
     fn snapshot(&self, topic: &TopicId) -> Option<TailSnapshot> {
-        Some(self.topic(topic)?.lock().chunks.snapshot())
+        let topic = self.topic(topic)?;
+        let topic = topic.lock();
+        Some(topic.chunks.snapshot(Arc::clone(&topic.def)))
     }
 
     fn watch(&self, topic: &TopicId) -> Option<watch::Receiver<Seq>> {

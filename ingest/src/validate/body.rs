@@ -104,7 +104,7 @@ fn convert_headers(converter: &mut Converter, column: &ArrayRef) -> Result<Optio
 }
 
 fn envelope_field(name: &str, kind: PayloadType) -> PayloadField {
-    PayloadField { id: 0, name: name.to_owned(), kind, required: false, doc: None, default: None }
+    PayloadField { id: 0, name: name.to_owned(), kind, required: false, doc: None, default: None, filled: false }
 }
 
 /// A small piece of something large would keep all of it in memory for as long as it is in the tail: copied out.

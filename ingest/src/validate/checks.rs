@@ -30,6 +30,11 @@ impl Checks {
         Ok(Self { checks: def.checks.iter().map(compile).collect::<Result<_, _>>()? })
     }
 
+    /// Each check, and the columns that it asks about.
+    pub(super) fn columns(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
+        self.checks.iter().map(|(expression, check)| (expression.as_str(), check.columns()))
+    }
+
     /// Notes the rows that make a check false, or that it cannot be asked about. `payload`: the payload columns alone.
     pub(super) fn ask(&self, payload: &RecordBatch, faults: &mut Faults) {
         for (expression, check) in &self.checks {

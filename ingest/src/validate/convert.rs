@@ -108,7 +108,7 @@ impl Converter {
         };
         match converted {
             _ if !complete => Ok(None),
-            Some(array) if field.required && array.null_count() > 0 => {
+            Some(array) if (field.required || field.filled) && array.null_count() > 0 => {
                 self.without_nulls(array, field, place).map(Some)
             }
             converted => Ok(converted),
@@ -194,6 +194,7 @@ impl Converter {
             required: true,
             doc: None,
             default: None,
+            filled: false,
         };
         let inside = |name| Place::new(name, Some(place), Slots::Elements(map.offsets(), map.nulls()));
         let keys = self.field(map.keys(), &key, &inside(MAP_KEY))?;

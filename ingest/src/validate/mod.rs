@@ -15,6 +15,7 @@ mod place;
 mod scalar;
 mod size;
 mod text;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,14 +30,22 @@ pub(crate) use self::dead::spec as dead_letter_spec;
 
 use self::checks::Checks;
 use self::place::Faults;
+use self::upgrade::Upgrade;
 use crate::engine::Refusal;
 use crate::error::{IngestError, Result};
 use crate::rows::{Shape, ValidRows};
 
-/// Checks batches against one topic. Made once a schema version; shared by all producers.
+/// Checks batches against one topic. Made once a schema version.
+///
+/// A batch has the columns of the version that its producer knows; what is appended has those of the newest. So old and new producers append at once.
 #[derive(Debug)]
 pub(crate) struct Validator {
+    /// By which columns are named, required and left out.
+    reads: Arc<Shape>,
+    /// What becomes of them.
     shape: Arc<Shape>,
+    /// From one to the other, if they differ.
+    upgrade: Option<Upgrade>,
     checks: Checks,
 }
 
@@ -54,7 +63,29 @@ impl Validator {
     pub(crate) fn new(def: Arc<TopicDef>, checks: &dyn CheckCompiler) -> Result<Self> {
         fill::check_defaults(&def.payload)?;
         let shape = Arc::new(Shape::new(Arc::clone(&def))?);
-        Ok(Self { checks: Checks::new(&def, &shape, checks)?, shape })
+        Ok(Self { checks: Checks::new(&def, &shape, checks)?, reads: Arc::clone(&shape), shape, upgrade: None })
+    }
+
+    /// Checks batches of an earlier version against the topic's newest.
+    pub(crate) fn of_version(earlier: Arc<TopicDef>, def: Arc<TopicDef>, checks: &dyn CheckCompiler) -> Result<Self> {
+        let newest = Self::new(def, checks)?;
+        Ok(newest.reading(Arc::new(Shape::new(earlier)?)))
+    }
+
+    /// Checks batches of the version that this one does against a newer one.
+    pub(crate) fn follow(&self, def: Arc<TopicDef>, checks: &dyn CheckCompiler) -> Result<Self> {
+        Ok(Self::new(def, checks)?.reading(Arc::clone(&self.reads)))
+    }
+
+    fn reading(self, reads: Arc<Shape>) -> Self {
+        let differ = reads.def().version != self.shape.def().version;
+        let upgrade = differ.then(|| Upgrade::new(&self.shape.def().payload));
+        Self { reads, upgrade, ..self }
+    }
+
+    /// Each check of the topic, and the columns that it asks about.
+    pub(crate) fn check_columns(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
+        self.checks.columns()
     }
 
     /// What the topic's batches look like.
@@ -69,11 +100,15 @@ impl Validator {
         let mut rest = batch.clone();
         // Mostly one round; a value that cannot be read hides from the first what else is wrong with its column.
         let body = loop {
-            let (body, faults) = body::convert(&self.shape, &rest)?;
+            let (body, faults) = body::convert(&self.reads, &rest)?;
             match body {
                 Some(body) => break body,
                 None => rest = sieve.refuse(&rest, faults)?,
             }
+        };
+        let body = match &self.upgrade {
+            Some(upgrade) => upgrade.apply(&body, &self.shape)?,
+            None => body,
         };
         let (mut good, faults) = self.derive(body)?;
         if !faults.is_empty() {

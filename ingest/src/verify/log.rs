@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use catalog::audit::{Audited, Checks, Stop, agree, laws};
 use catalog::table::RowHash;
@@ -46,6 +47,8 @@ pub(super) struct Batch {
     pub(super) rows: Recorded,
     /// `_time` of the first and of the last, microseconds.
     pub(super) times: (i64, i64),
+    /// The columns that `rows` was hashed with.
+    pub(super) schema: SchemaRef,
 }
 
 /// An error of this crate, met on reading `object`.
@@ -228,7 +231,7 @@ impl LogAudit {
             let events = placed.rows.seal(from, time);
             let hash = RowHash::of(&events).map_err(Stop::Unseen)?;
             let rows = Recorded { from, to: from.plus(events.num_rows()), hash, object: path.to_string() };
-            self.add(topic, Batch { rows, times: (time, time) })?;
+            self.add(topic, Batch { rows, times: (time, time), schema: events.schema() })?;
             self.checks.held(laws::DENSE, "events of the log", events.num_rows() as u64);
         }
         self.checks.held(laws::INTACT, "segments", 1);
@@ -308,7 +311,7 @@ pub(super) async fn parked(audit: &LogAudit, topic: &TopicId) -> Audited<Vec<Bat
             }
             let hash = RowHash::of(events).map_err(Stop::Unseen)?;
             let rows = Recorded { from, to, hash, object: object.clone() };
-            batches.push(Batch { rows, times: (times[0], times[times.len() - 1]) });
+            batches.push(Batch { rows, times: (times[0], times[times.len() - 1]), schema: events.schema() });
         }
     }
     Ok(batches)

@@ -8,6 +8,7 @@ use catalog::storage::Meter;
 use catalog::table::Tables;
 use catalog::table::audit::TableAudit;
 use catalog::topics::{State, Topics};
+use schemas::conform::loses;
 use schemas::{ErrorKind, Seq, TenantName, TopicDef, TopicName};
 
 use super::log::{Batch, LogAudit, parked};
@@ -45,8 +46,15 @@ pub(super) async fn prove(
     checks: &mut Checks,
 ) -> Audited<Cut> {
     let lane = root_path(log.root.lane).to_string();
-    known_alike(log, tenant, def, checks)?;
+    let def = &known_alike(log, tenant, def, checks)?;
     let table = TableAudit::open(tables, tenant, def, checks).await?;
+    let version = table.schema_version()?;
+    let known = log.state().topics.get(&def.id).and_then(|topic| topic.shape_of(version)).map(|shape| shape.def());
+    let Some(of_table) = known.map(Arc::clone) else {
+        let expected = format!("a schema version that its lane knows, up to {}", def.version);
+        return Err(Stop::fault(laws::IDENTITY, table.object(), expected, version));
+    };
+    let (event, table) = (of_table.event_schema(), table.under(of_table));
     let watermark = table.watermark();
     let mut ends = 0;
     while log.state().topics.get(&def.id).is_some_and(|topic| topic.next_seq < watermark.0) && ends < ENDS_MAX {
@@ -82,6 +90,8 @@ pub(super) async fn prove(
     let is_logged = |seq: Seq| logged.iter().any(|batch| batch.rows.from <= seq && seq < batch.rows.to);
     let only_parked = parked.iter().filter(|batch| !is_logged(batch.rows.from) && !is_logged(Seq(batch.rows.to.0 - 1)));
     let in_table = logged.iter().chain(only_parked).filter(|batch| batch.rows.to <= watermark.0);
+    // The hash of rows with a column that was dropped since says nothing of rows without it.
+    let in_table = in_table.filter(|batch| !loses(batch.schema.fields(), event.fields()));
     let facts = table.rows(in_table.map(|batch| batch.rows.clone()).collect(), meter, checks).await?;
     if let (Some(last), Some(first)) = (facts.last_time, outside)
         && first.times.0 < last
@@ -95,8 +105,8 @@ pub(super) async fn prove(
     Ok(Cut { lane: log.root.lane, epoch, slot, next, watermark, table_rows, table_files, table_bytes, tail_rows })
 }
 
-/// Register and lane speak of the same topic.
-fn known_alike(log: &LogAudit, tenant: &TenantName, def: &TopicDef, checks: &mut Checks) -> Audited<()> {
+/// Register and lane speak of the same topic. Returns it as the lane has it, which the register may have yet to follow.
+fn known_alike(log: &LogAudit, tenant: &TenantName, def: &TopicDef, checks: &mut Checks) -> Audited<Arc<TopicDef>> {
     let object = format!("tenants/{tenant}/topics/{}.json", def.name);
     let Some(topic) = log.state().topics.get(&def.id) else {
         return Err(unknown(&object, def));
@@ -111,7 +121,7 @@ fn known_alike(log: &LogAudit, tenant: &TenantName, def: &TopicDef, checks: &mut
             return Err(Stop::fault(laws::IDENTITY, &object, expected, found));
         }
     }
-    Ok(())
+    Ok(Arc::clone(topic.shape().def()))
 }
 
 /// A topic that is not where it should be known.

@@ -1,4 +1,4 @@
-//! DataFusion's way to our cached metadata.
+//! DataFusion's way to our cached metadata, in which columns have the names that they have now.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use ::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use ::parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::ParquetMetaData;
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{ParquetFileMetrics, ParquetFileReaderFactory};
@@ -16,16 +17,19 @@ use futures::future::BoxFuture;
 use object_store::ObjectMeta;
 
 use super::metadata::MetadataCache;
+use super::named::named;
 
 /// Gives DataFusion readers whose metadata, page indexes included, comes out of a [`MetadataCache`].
 #[derive(Clone, Debug)]
 pub(crate) struct CachedReaders {
     cache: MetadataCache,
+    /// The names that columns have now, by field id.
+    event: SchemaRef,
 }
 
 impl CachedReaders {
-    pub(crate) fn new(cache: MetadataCache) -> Self {
-        Self { cache }
+    pub(crate) fn new(cache: MetadataCache, event: SchemaRef) -> Self {
+        Self { cache, event }
     }
 }
 
@@ -41,13 +45,15 @@ impl ParquetFileReaderFactory for CachedReaders {
         let inner =
             ParquetObjectReader::new(Arc::clone(self.cache.objects()), file.location.clone()).with_file_size(file.size);
         let metrics = ParquetFileMetrics::new(partition_index, file.location.as_ref(), metrics);
-        Ok(Box::new(CachedReader { cache: self.cache.clone(), file, inner, metrics }))
+        let (cache, event) = (self.cache.clone(), SchemaRef::clone(&self.event));
+        Ok(Box::new(CachedReader { cache, event, file, inner, metrics }))
     }
 }
 
 /// Rows from the store, metadata from the cache.
 struct CachedReader {
     cache: MetadataCache,
+    event: SchemaRef,
     file: ObjectMeta,
     inner: ParquetObjectReader,
     metrics: ParquetFileMetrics,
@@ -72,7 +78,7 @@ impl AsyncFileReader for CachedReader {
         async move {
             let found = self.cache.get(&self.file.location, self.file.size).await;
             let file = found.map_err(|error| ParquetError::External(Box::new(error)))?;
-            Ok(Arc::clone(file.parquet()))
+            Ok(named(file.parquet(), &self.event)?.map_or_else(|| Arc::clone(file.parquet()), Arc::new))
         }
         .boxed()
     }

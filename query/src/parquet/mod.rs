@@ -3,6 +3,7 @@
 //! Files never change once written, so what is learned of one by its path holds for good.
 
 pub(crate) mod metadata;
+mod named;
 pub(crate) mod sparse;
 
 pub(crate) mod known;

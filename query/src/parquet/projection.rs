@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use ::parquet::arrow::ProjectionMask;
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, StructArray, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::error::ArrowError;
-use schemas::envelope::FIELD_ID_KEY;
+use schemas::conform::{absent, conform, conform_batch, field_id};
 
 use super::known::spread;
 use super::metadata::FileMetadata;
@@ -22,7 +21,7 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// Each field of `schema` carries its field id.
     pub(crate) fn new(schema: SchemaRef) -> Self {
-        let ids = schema.fields().iter().map(|field| id(field)).collect();
+        let ids = schema.fields().iter().map(|field| field_id(field)).collect();
         Self { schema, ids }
     }
 }
@@ -135,8 +134,8 @@ impl Projection {
     /// The wanted columns, those that must be out of a batch that was decoded under [`Self::mask`]. Errors: a column that cannot be what it should.
     pub(crate) fn apply(&self, decoded: &[ArrayRef]) -> Result<RecordBatch, ArrowError> {
         let columns = self.schema.fields().iter().zip(&self.sources).map(|(field, source)| match source {
-            Source::Decoded(at) => conform(&decoded[*at], field),
-            Source::Known(values) => conform(values, field),
+            Source::Decoded(at) => conform(&decoded[*at], field, &absent),
+            Source::Known(values) => conform(values, field, &absent),
             Source::Absent => Ok(new_null_array(field.data_type(), self.rows)),
         });
         RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_, _>>()?)
@@ -144,65 +143,6 @@ impl Projection {
 }
 
 /// The columns of `batch` that `wanted` names, by field id: for rows that were written under another version of the schema.
-pub(crate) fn conform_batch(batch: &RecordBatch, wanted: &Wanted) -> Result<RecordBatch, ArrowError> {
-    let ids: Vec<_> = batch.schema_ref().fields().iter().map(|field| id(field)).collect();
-    let columns = wanted.schema.fields().iter().zip(&wanted.ids).map(|(field, wanted)| {
-        let source = ids.iter().position(|id| id.is_some() && id == wanted);
-        match source {
-            Some(source) => conform(batch.column(source), field),
-            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
-        }
-    });
-    RecordBatch::try_new(Arc::clone(&wanted.schema), columns.collect::<Result<_, _>>()?)
-}
-
-/// `array` in exactly the type of `field`; shares its buffers where only names, nesting or ids differ.
-fn conform(array: &ArrayRef, field: &Field) -> Result<ArrayRef, ArrowError> {
-    if array.data_type() == field.data_type() {
-        return Ok(Arc::clone(array));
-    }
-    match (array.data_type(), field.data_type()) {
-        (DataType::Struct(_), DataType::Struct(members)) => Ok(Arc::new(conform_struct(array.as_struct(), members)?)),
-        (DataType::List(_), DataType::List(element)) => {
-            let list = array.as_list::<i32>();
-            let values = conform(list.values(), element)?;
-            let list = ListArray::try_new(Arc::clone(element), list.offsets().clone(), values, list.nulls().cloned())?;
-            Ok(Arc::new(list))
-        }
-        (DataType::Map(_, _), DataType::Map(entries, sorted)) => {
-            let map = array.as_map();
-            let DataType::Struct(members) = entries.data_type() else {
-                return Err(ArrowError::SchemaError(format!(
-                    "map {}: expected entries of a struct type",
-                    field.name()
-                )));
-            };
-            let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
-            let inner = map.entries();
-            let columns = inner.columns().iter().zip(members).map(|(column, member)| conform(column, member));
-            let inner =
-                StructArray::try_new(members.clone(), columns.collect::<Result<_, _>>()?, inner.nulls().cloned())?;
-            Ok(Arc::new(MapArray::try_new(Arc::clone(entries), offsets, inner, nulls, *sorted)?))
-        }
-        (_, wanted) => cast_with_options(array, wanted, &CastOptions { safe: false, ..Default::default() }),
-    }
-}
-
-fn conform_struct(array: &StructArray, members: &Fields) -> Result<StructArray, ArrowError> {
-    let unnumbered = array.fields().iter().all(|field| id(field).is_none());
-    let columns = members.iter().map(|member| {
-        let source = array.fields().iter().position(|field| match unnumbered {
-            true => field.name() == member.name(),
-            false => id(field).is_some() && id(field) == id(member),
-        });
-        match source {
-            Some(source) => conform(array.column(source), member),
-            None => Ok(new_null_array(member.data_type(), array.len())),
-        }
-    });
-    StructArray::try_new(members.clone(), columns.collect::<Result<_, _>>()?, array.nulls().cloned())
-}
-
-fn id(field: &Field) -> Option<i32> {
-    field.metadata().get(FIELD_ID_KEY)?.parse().ok()
+pub(crate) fn conform_to(batch: &RecordBatch, wanted: &Wanted) -> Result<RecordBatch, ArrowError> {
+    conform_batch(batch, &wanted.schema, &absent)
 }

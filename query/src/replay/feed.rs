@@ -24,13 +24,16 @@ pub(crate) struct Feed {
     reader: Reader,
     def: Arc<TopicDef>,
     shape: Arc<Shape>,
+    /// The newest schema version whose rows were found to be what `shape` takes.
+    version: u32,
     cursor: Seq,
 }
 
 impl Feed {
     /// Begins with `cursor`.
     pub(crate) fn new(reader: Reader, def: Arc<TopicDef>, shape: Arc<Shape>, cursor: Seq) -> Self {
-        Self { reader, def, shape, cursor }
+        let version = def.version;
+        Self { reader, def, shape, version, cursor }
     }
 
     /// The next seq.
@@ -44,6 +47,7 @@ impl Feed {
     pub(crate) async fn run_to(&mut self, end: Option<Seq>, out: &Out) -> Result<()> {
         while end.is_none_or(|end| self.cursor < end) {
             let held = self.reader.tail.snapshot(&self.def.id).ok_or_else(|| dropped(&self.def))?;
+            self.check(&held.def)?;
             if held.start <= self.cursor && self.cursor < held.end {
                 let stop = end.map_or(held.end, |end| end.min(held.end));
                 let batch = self.step(held, stop)?;
@@ -55,6 +59,22 @@ impl Feed {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// What is handed out has the columns that the topic had when this began. Errors: `Conflict` if rows no longer fit them.
+    fn check(&mut self, def: &TopicDef) -> Result<()> {
+        if def.version <= self.version {
+            return Ok(());
+        }
+        if !self.shape.takes(&def.event_schema()) {
+            let message = format!(
+                "topic {} has schema version {} now, and events can no longer be given with the columns of version {}: begin again at seq {}",
+                def.name, def.version, self.version, self.cursor
+            );
+            return Err(QueryError::new(ErrorKind::Conflict, message));
+        }
+        self.version = def.version;
         Ok(())
     }
 
@@ -95,6 +115,7 @@ impl Feed {
     /// The table from the cursor on, which moves. False if there is nothing.
     async fn table(&mut self, end: Option<Seq>, out: &Out) -> Result<bool> {
         let view = self.reader.view(&self.def).await?;
+        self.check(view.def())?;
         let retained = view.table().retained();
         if self.cursor < retained {
             check_retained(&self.def, retained, self.cursor)?;

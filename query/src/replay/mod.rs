@@ -21,6 +21,8 @@ pub(crate) use self::groups::groups;
 pub(crate) use self::table::prefixes_of;
 
 use self::key::KeyReplay;
+use self::table::{Scan, prefixes};
+use crate::at::At;
 use crate::engine::BatchStream;
 use crate::error::{QueryError, Result};
 use crate::reader::Reader;
@@ -45,9 +47,19 @@ pub struct Replay {
     /// Only these columns, in this order; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
+    /// As the topic was then; as it is now if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
     /// Only rows for which this SQL expression is true.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
+}
+
+impl Replay {
+    /// All of a topic.
+    pub fn of(topic: TopicName) -> Self {
+        Self { topic, key: None, from: None, to: None, columns: None, at: None, filter: None }
+    }
 }
 
 /// Answers a replay: events that are acknowledged at the call, in seq order.
@@ -56,8 +68,12 @@ pub struct Replay {
 /// `Overloaded` (memory or spill used up), `Unavailable` (deadline, store away), `Corrupt`.
 pub(crate) async fn run(reader: &Reader, tenant: &TenantName, replay: Replay) -> Result<BatchStream> {
     let def = reader.topic(tenant, &replay.topic)?;
+    let view = match &replay.at {
+        Some(at) => reader.view_at(&def, at).await?,
+        None => reader.view(&def).await?,
+    };
+    let def = Arc::clone(view.def());
     let shape = Shape::new(def.event_schema(), replay.columns.as_deref(), replay.filter.as_deref(), None)?;
-    let view = reader.view(&def).await?;
     let seqs = seqs(replay.from, replay.to, view.end())?;
     check_retained(&def, view.table().retained(), seqs.start)?;
     let output = Arc::clone(shape.output());
@@ -67,6 +83,15 @@ pub(crate) async fn run(reader: &Reader, tenant: &TenantName, replay: Replay) ->
             let deadline = reader.settings.deadline();
             let key_field = key_field(&def);
             in_time(deadline, KeyReplay { reader, shape, key, key_field, seqs }.run(view, out))
+        }),
+        // One snapshot, whatever comes after it: it must be read before its files may go (P7).
+        None if replay.at.as_ref().is_some_and(At::is_of_table) => produce(output, move |out| {
+            let (deadline, shape) = (reader.settings.deadline(), Arc::new(shape));
+            in_time(deadline, async move {
+                let files = view.table().files().await?;
+                let scan = Scan { prefixes: prefixes(&def, &shape), reader, shape, seqs };
+                scan.run(files.files(), &out, || true).await.map(drop)
+            })
         }),
         // No deadline: it moves from snapshot to snapshot, and holds none for long.
         None => produce(output, move |out| async move {

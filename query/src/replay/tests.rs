@@ -25,7 +25,7 @@ fn row(key: u32, region: usize, amount: i64) -> Row {
 }
 
 fn replay() -> Replay {
-    Replay { topic: World::name("orders"), key: None, from: None, to: None, columns: None, filter: None }
+    Replay { topic: World::name("orders"), key: None, from: None, to: None, columns: None, at: None, filter: None }
 }
 
 async fn run(world: &World, replay: Replay) -> Result<RecordBatch> {

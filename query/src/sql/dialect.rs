@@ -97,5 +97,6 @@ impl Dialect for Bounded {
         allow_extract_custom,
         allow_extract_single_quotes,
         supports_try_convert,
+        supports_table_versioning,
     }
 }

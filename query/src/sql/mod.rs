@@ -31,6 +31,7 @@ mod namespace;
 mod parameters;
 mod planner;
 mod running;
+mod travel;
 mod workers;
 
 /// The SQL side of the read path.

@@ -15,6 +15,9 @@ use crate::table::TopicTable;
 /// The only catalog's name.
 pub(crate) const CATALOG: &str = "firn";
 
+/// What a statement can read, by the name that it has there.
+pub(crate) type Opened = HashMap<String, Arc<dyn TableProvider>>;
+
 /// The catalogs of one statement: only [`CATALOG`], in which there is only one schema.
 #[derive(Debug)]
 pub(crate) struct Namespace {
@@ -22,8 +25,8 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// `opened`: the topics that the statement names, each with its read view. The others are there by schema only.
-    pub(crate) fn new(topics: Topics, tenant: TenantName, opened: HashMap<TopicName, Arc<TopicTable>>) -> Self {
+    /// `opened`: what the statement names, each with its read view. The others are there by schema only.
+    pub(crate) fn new(topics: Topics, tenant: TenantName, opened: Opened) -> Self {
         Self { tenant: Arc::new(Tenant { topics, name: tenant, opened }) }
     }
 }
@@ -71,7 +74,7 @@ impl CatalogProvider for Catalog {
 struct Tenant {
     topics: Topics,
     name: TenantName,
-    opened: HashMap<TopicName, Arc<TopicTable>>,
+    opened: Opened,
 }
 
 #[async_trait]
@@ -85,15 +88,16 @@ impl SchemaProvider for Tenant {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let Ok(name) = TopicName::new(name) else { return Ok(None) };
-        if let Some(opened) = self.opened.get(&name) {
-            return Ok(Some(Arc::clone(opened) as _));
+        if let Some(opened) = self.opened.get(name) {
+            return Ok(Some(Arc::clone(opened)));
         }
+        let Ok(name) = TopicName::new(name) else { return Ok(None) };
         let known = self.topics.get(&self.name, &name);
         Ok(known.map(|def| Arc::new(TopicTable::unread(&def)) as _))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        TopicName::new(name).is_ok_and(|name| self.topics.get(&self.name, &name).is_some())
+        self.opened.contains_key(name)
+            || TopicName::new(name).is_ok_and(|name| self.topics.get(&self.name, &name).is_some())
     }
 }

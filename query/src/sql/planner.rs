@@ -1,24 +1,29 @@
 //! From a checked statement to a plan: names, views, types.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use catalog::view::ReadView;
+use datafusion::catalog::TableProvider;
 use datafusion::common::utils::datafusion_strsim::levenshtein;
+use datafusion::common::{Column, TableReference};
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::Statement as Ast;
-use schemas::{ErrorKind, TenantName, TopicDef, TopicName};
+use schemas::{ErrorKind, Seq, TenantName, TopicDef, TopicName, envelope};
 
 use super::errors::{from_datafusion, listed};
-use super::namespace::{CATALOG, Namespace};
+use super::namespace::{CATALOG, Namespace, Opened};
+use super::travel::{self, Moments};
 use super::{guard, parameters, session};
+use crate::at::At;
 use crate::engine::Statement;
 use crate::error::{QueryError, Result};
 use crate::reader::Reader;
@@ -46,9 +51,14 @@ impl Planner {
 
     /// Types of parameters and result; opens nothing.
     pub(super) async fn describe(&self, tenant: &TenantName, sql: String) -> Result<Statement> {
-        let ast = guard::statement(&sql)?;
-        self.topics_of(tenant, &ast)?;
-        let state = self.state(tenant, HashMap::new());
+        let mut ast = guard::statement(&sql)?;
+        let moments = travel::take(&mut ast)?;
+        let named = self.named(tenant, &ast, &moments)?;
+        let unread = |named: &Named| {
+            let table: Arc<dyn TableProvider> = Arc::new(TopicTable::unread(&named.def));
+            (named.name.clone(), table)
+        };
+        let state = self.state(tenant, named.iter().map(unread).collect());
         let plan = planned(&state, ast).await?;
         let parameters = parameters::of(&plan)?;
         let schema = match state.optimize(&plan) {
@@ -67,9 +77,10 @@ impl Planner {
         sql: &str,
         row: Option<&RecordBatch>,
     ) -> Result<SendableRecordBatchStream> {
-        let ast = guard::statement(sql)?;
-        let topics = self.topics_of(tenant, &ast)?;
-        let views = if guard::reads_rows(&ast) { self.open(topics).await? } else { Vec::new() };
+        let mut ast = guard::statement(sql)?;
+        let moments = travel::take(&mut ast)?;
+        let named = self.named(tenant, &ast, &moments)?;
+        let views = if guard::reads_rows(&ast) { self.open(named).await? } else { Vec::new() };
         let (mut plan, mut state) = self.physical(tenant, ast.clone(), row, &views, Text::Viewed).await?;
         if sorts(&plan) {
             (plan, state) = self.physical(tenant, ast, row, &views, Text::Plain).await?;
@@ -82,32 +93,43 @@ impl Planner {
         tenant: &TenantName,
         ast: Ast,
         row: Option<&RecordBatch>,
-        views: &[ReadView],
+        views: &[(String, ReadView)],
         text: Text,
     ) -> Result<(Arc<dyn ExecutionPlan>, SessionState)> {
-        let table = |view: &ReadView| Arc::new(TopicTable::new(view.clone(), &self.reader.metadata, text));
-        let state = self.state(tenant, views.iter().map(|view| (view.def().name.clone(), table(view))).collect());
+        let table = |(name, view): &(String, ReadView)| {
+            let table: Arc<dyn TableProvider> = Arc::new(TopicTable::new(view.clone(), &self.reader.metadata, text));
+            let table =
+                if view.cuts_table() { until(table, name, view.end()).map_err(from_datafusion)? } else { table };
+            Ok((name.clone(), table))
+        };
+        let state = self.state(tenant, views.iter().map(table).collect::<Result<_>>()?);
         let plan = parameters::bind(planned(&state, ast).await?, row)?;
         let plan = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
         Ok((plan, state))
     }
 
-    /// The topics that a statement names. Errors: `NotFound`, with the names that come nearest.
-    fn topics_of(&self, tenant: &TenantName, ast: &Ast) -> Result<Vec<Arc<TopicDef>>> {
+    /// The topics that a statement names, and when. Errors: `NotFound`, with the names that come nearest.
+    fn named(&self, tenant: &TenantName, ast: &Ast, moments: &Moments) -> Result<Vec<Named>> {
         let references = self.base.resolve_table_references(ast).map_err(from_datafusion)?;
-        let mut topics: Vec<Arc<TopicDef>> = Vec::with_capacity(references.len());
+        let mut topics: Vec<Named> = Vec::with_capacity(references.len());
         for reference in references {
             let name = reference.resolve(CATALOG, tenant.as_str());
             if &*name.schema == INFORMATION_SCHEMA {
                 continue;
             }
             let visible = &*name.catalog == CATALOG && &*name.schema == tenant.as_str();
-            let topic = TopicName::new(&*name.table).ok().filter(|_| visible);
-            match topic.and_then(|topic| self.reader.topics.get(tenant, &topic)) {
-                Some(def) if topics.iter().all(|known| known.id != def.id) => topics.push(def),
+            let moment = moments.get(&*name.table);
+            let topic = moment.map(|(topic, _)| topic.clone()).or_else(|| TopicName::new(&*name.table).ok());
+            let topic = topic.filter(|_| visible);
+            match topic.as_ref().and_then(|topic| self.reader.topics.get(tenant, topic)) {
+                Some(def) if topics.iter().all(|known| known.name != *name.table) => {
+                    topics.push(Named { name: name.table.to_string(), def, at: moment.map(|(_, at)| at.clone()) });
+                }
                 Some(_) => {}
                 None if self.base.table_functions().contains_key(&*name.table) => {}
-                None if visible => return Err(self.no_topic(tenant, &name.table)),
+                None if visible => {
+                    return Err(self.no_topic(tenant, topic.as_ref().map_or(&*name.table, TopicName::as_str)));
+                }
                 None => return Err(no_schema(tenant, &name.catalog, &name.schema)),
             }
         }
@@ -115,20 +137,25 @@ impl Planner {
     }
 
     /// One view a topic. All tails are taken before any table, so that no view is older than another by more than this call.
-    async fn open(&self, topics: Vec<Arc<TopicDef>>) -> Result<Vec<ReadView>> {
-        let held: Vec<_> = topics.iter().map(|def| self.reader.tail.snapshot(&def.id)).collect();
+    async fn open(&self, topics: Vec<Named>) -> Result<Vec<(String, ReadView)>> {
+        let held: Vec<_> = topics.iter().map(|named| self.reader.tail.snapshot(&named.def.id)).collect();
         let mut views = Vec::with_capacity(topics.len());
-        for (def, held) in topics.into_iter().zip(held) {
+        for (Named { name, def, at }, held) in topics.into_iter().zip(held) {
             let held = held.ok_or_else(|| {
                 QueryError::new(ErrorKind::NotFound, format!("topic {} is not held by this server", def.name))
             })?;
             let table = self.reader.tables.current(&def).await?;
-            views.push(ReadView::new(def, held, table)?);
+            let now = ReadView::new(held, table)?;
+            let view = match &at {
+                Some(at) => self.reader.earlier(now, at).await?,
+                None => now,
+            };
+            views.push((name, view));
         }
         Ok(views)
     }
 
-    fn state(&self, tenant: &TenantName, opened: HashMap<TopicName, Arc<TopicTable>>) -> SessionState {
+    fn state(&self, tenant: &TenantName, opened: Opened) -> SessionState {
         let mut state = self.base.clone();
         state.config_mut().options_mut().catalog.default_schema = tenant.to_string();
         state.register_catalog_list(Arc::new(Namespace::new(self.reader.topics.clone(), tenant.clone(), opened)));
@@ -142,6 +169,21 @@ impl Planner {
         names.sort_by_key(|known| levenshtein(known, name));
         QueryError::new(ErrorKind::NotFound, format!("there is no topic {name:?}; {}", listed("topics", &names)))
     }
+}
+
+/// A topic that a statement names, and as of when.
+#[derive(Debug)]
+struct Named {
+    name: String,
+    def: Arc<TopicDef>,
+    at: Option<At>,
+}
+
+/// A table without the events from `end` on. Planning moves the condition to where files are chosen.
+fn until(table: Arc<dyn TableProvider>, name: &str, end: Seq) -> DataFusionResult<Arc<dyn TableProvider>> {
+    let seq = Expr::Column(Column::new_unqualified(envelope::SEQ));
+    let plan = LogicalPlanBuilder::scan(TableReference::bare(name), provider_as_source(table), None)?;
+    Ok(Arc::new(ViewTable::new(plan.filter(seq.lt(lit(end.0)))?.build()?, None)))
 }
 
 fn no_schema(tenant: &TenantName, catalog: &str, schema: &str) -> QueryError {

@@ -9,6 +9,8 @@ use schemas::{ErrorKind, TenantName};
 use crate::error::QueryError;
 
 use super::*;
+use crate::at::At;
+use crate::replay::Replay;
 use crate::settings::Settings;
 use crate::testing::{Row, World, collect};
 
@@ -336,4 +338,93 @@ async fn a_spill_folder_that_cannot_be_used_is_found_at_the_start() {
     let error = runtime::build(&settings, &objects).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().starts_with("spill_dir "), "{error}");
+}
+
+async fn amounts(world: &World, of: &str) -> Result<Vec<i64>> {
+    let rows = answer(world, &format!("SELECT orders.amount FROM {of} ORDER BY _seq"), None).await?;
+    Ok(rows.column(0).as_primitive::<Int64Type>().values().to_vec())
+}
+
+#[tokio::test]
+async fn a_table_is_read_as_it_was_at_a_seq_a_time_a_snapshot_and_a_tag() {
+    let world = world().await;
+    let orders = world.topics.get(&world.tenant, &World::name("orders")).unwrap();
+    let table = world.tables.current(&orders).await.unwrap();
+    let snapshot = table.snapshot_id().unwrap();
+    assert_eq!(world.tables.tag(&orders, "four").await.unwrap(), snapshot);
+    assert_eq!(world.tables.tag(&orders, "four").await.unwrap(), snapshot, "it has the name already");
+    world.flush(&orders, 1).await;
+    world.append(&orders, &[Row::new("o-7", "eu", "new", 70)]);
+    assert_eq!(world.tables.tag(&orders, "four").await.unwrap_err().kind(), ErrorKind::Conflict);
+    let all = [10, 20, 30, 40, 50, 60, 70];
+    // `_time` is seq / 3 milliseconds.
+    for (of, expected) in [
+        ("orders", 7),
+        ("orders AT (SEQ => 7)", 7),
+        ("orders AT (SEQ => 6)", 6),
+        ("ORDERS at (seq => 3)", 3),
+        ("orders AT (TIME => '1970-01-01T00:00:00.000999Z')", 2),
+        ("orders FOR SYSTEM_TIME AS OF '1970-01-01T00:00:00.001Z'", 5),
+        ("orders TIMESTAMP AS OF TIMESTAMP '1970-01-01T00:00:00.002Z'", 7),
+        ("orders FOR SYSTEM_TIME AS OF '1969-12-31T23:59:59Z'", 0),
+        (&format!("orders VERSION AS OF {snapshot}"), 4),
+        (&format!("firn.default.orders AT (SNAPSHOT => {snapshot})"), 4),
+        ("orders AT (TAG => 'four')", 4),
+        ("(SELECT * FROM orders AT (SEQ => 2)) AS orders", 2),
+    ] {
+        assert_eq!(amounts(&world, of).await.unwrap(), all[..expected], "{of}");
+    }
+    let both =
+        "SELECT count(*) FROM orders AS a LEFT JOIN orders AT (SEQ => 3) AS b ON a._seq = b._seq WHERE b._seq IS NULL";
+    let rows = answer(&world, both, None).await.unwrap();
+    assert_eq!(rows.column(0).as_primitive::<Int64Type>().value(0), 4, "one statement, two moments");
+    let described =
+        world.engine.prepare(&world.tenant, "SELECT id FROM orders AT (SEQ => 3) WHERE amount > ?").await.unwrap();
+    assert_eq!(described.parameters.fields().len(), 1);
+
+    for (of, kind, says) in [
+        ("orders AT (SEQ => 8)", ErrorKind::NotFound, "ends at seq 7"),
+        ("orders AT (SEQ => 0)", ErrorKind::Invalid, "from 1 on"),
+        ("orders AT (TIME => 'yesterday')", ErrorKind::Invalid, "2024-01-01T00:00:00Z"),
+        ("orders VERSION AS OF 17", ErrorKind::NotFound, "has expired, or never was; 2 are kept"),
+        ("orders AT (TAG => 'none')", ErrorKind::NotFound, "no tag or branch"),
+        ("orders AT (SIZE => 3)", ErrorKind::Invalid, "AT (SEQ => 17)"),
+        ("orders AT (SEQ => amount)", ErrorKind::Invalid, "AT (SEQ => 17)"),
+        ("nothing AT (SEQ => 3)", ErrorKind::NotFound, "\"nothing\""),
+    ] {
+        let error = amounts(&world, of).await.unwrap_err();
+        assert!(error.kind() == kind && error.to_string().contains(says), "{of}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_replay_is_of_the_topic_as_it_was() {
+    let world = world().await;
+    let orders = world.topics.get(&world.tenant, &World::name("orders")).unwrap();
+    let snapshot = world.tables.current(&orders).await.unwrap().snapshot_id().unwrap();
+    world.tables.tag(&orders, "four").await.unwrap();
+    world.flush(&orders, 1).await;
+    world.append(&orders, &[Row::new("o-2", "eu", "new", 70)]);
+    let replay = |at: At, key: Option<&str>| Replay {
+        at: Some(at),
+        key: key.map(str::to_owned),
+        ..Replay::of(World::name("orders"))
+    };
+    for (at, expected, of_key) in [
+        (At::Seq(7), 7, 2),
+        (At::Seq(5), 5, 1),
+        (At::Time("1970-01-01T00:00:00Z".into()), 2, 1),
+        (At::Snapshot(snapshot), 4, 1),
+        (At::Tag("four".into()), 4, 1),
+    ] {
+        let rows = async |key| {
+            collect(world.engine.replay(&world.tenant, replay(at.clone(), key)).await.unwrap())
+                .await
+                .unwrap()
+                .num_rows()
+        };
+        assert_eq!((rows(None).await, rows(Some("o-2")).await), (expected, of_key), "{at:?}");
+    }
+    let late = replay(At::Seq(8), None);
+    assert_eq!(world.engine.replay(&world.tenant, late).await.unwrap_err().kind(), ErrorKind::NotFound);
 }

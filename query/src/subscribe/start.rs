@@ -3,22 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
-use arrow::compute::kernels::cast_utils::string_to_datetime;
-use arrow::datatypes::{Int64Type, Schema, TimestampMicrosecondType};
-use catalog::table::DataFile;
-use schemas::envelope::{self, column, field_id};
 use schemas::{ErrorKind, Seq, ShardSeqs, TopicDef, TopicName};
 
 use super::From;
+use crate::at::{first_at, instant};
 use crate::error::{QueryError, Result};
-use crate::parquet::file::OpenFile;
-use crate::parquet::projection::Wanted;
 use crate::reader::Reader;
-use crate::replay::{dropped, groups};
-
-/// Rows decoded at a time while looking for a time.
-const LOOK_ROWS: usize = 64 << 10;
+use crate::replay::dropped;
 
 /// Where each topic begins.
 pub(super) struct Starts {
@@ -80,7 +71,7 @@ impl Start {
         match self {
             Self::Seq(seq) => Ok(seq),
             Self::Now => reader.tail.snapshot(&def.id).map(|held| held.end).ok_or_else(|| dropped(def)),
-            Self::Time(micros) => first_at(reader, def, micros).await,
+            Self::Time(micros) => first_at(reader, &reader.view(def).await?, micros).await,
         }
     }
 
@@ -92,59 +83,10 @@ impl Start {
     }
 }
 
-/// Seq of the first event whose `_time` is at or after `micros`; the topic's end if there is none yet. `_time` never decreases along `_seq`, so it is
-/// searched for: in the manifest, in one group of files, in the tail.
-async fn first_at(reader: &Reader, def: &Arc<TopicDef>, micros: i64) -> Result<Seq> {
-    let view = reader.view(def).await?;
-    let set = view.table().files().await?;
-    let latest = set.bounds(field_id::TIME).map(|(_, upper)| upper);
-    let latest = latest.as_ref().and_then(|upper| upper.as_primitive_opt::<TimestampMicrosecondType>());
-    let may_reach =
-        |number: usize| latest.is_none_or(|latest| latest.is_null(number) || latest.value(number) >= micros);
-    let files = set.files().iter().enumerate().filter(|(number, _)| may_reach(*number)).map(|(_, file)| file);
-    for group in groups(files) {
-        let mut first = None;
-        for file in &group.files {
-            first = first.into_iter().chain(first_in_file(reader, file, micros).await?).min();
-        }
-        if let Some(first) = first {
-            return Ok(first);
-        }
-    }
-    for events in view.tail() {
-        let times = events.column(column::TIME).as_primitive::<TimestampMicrosecondType>().values();
-        let row = times.partition_point(|time| *time < micros);
-        if row < times.len() {
-            return Ok(Seq(events.column(column::SEQ).as_primitive::<Int64Type>().value(row)));
-        }
-    }
-    Ok(view.end())
-}
-
-/// The lowest seq in the file with a `_time` at or after `micros`.
-async fn first_in_file(reader: &Reader, file: &Arc<DataFile>, micros: i64) -> Result<Option<Seq>> {
-    let file = OpenFile::open(&reader.metadata, file).await?;
-    let fields: Vec<_> = envelope::fields().into_iter().take(column::TIME + 1).collect();
-    let wanted = Wanted::new(Arc::new(Schema::new(fields)));
-    let mut first: Option<Seq> = None;
-    for start in (0..file.rows()).step_by(LOOK_ROWS) {
-        let rows = std::iter::once(start..file.rows().min(start + LOOK_ROWS)).collect();
-        let batch = file.fetch(&wanted, rows, &[], &reader.stats).await?.decode()?;
-        let seqs = batch.column(column::SEQ).as_primitive::<Int64Type>().values();
-        let times = batch.column(column::TIME).as_primitive::<TimestampMicrosecondType>().values();
-        let late = seqs.iter().zip(times).filter(|(_, time)| **time >= micros).map(|(seq, _)| Seq(*seq));
-        first = first.into_iter().chain(late).min();
-    }
-    Ok(first)
-}
-
 /// RFC 3339 to microseconds, rounded up: an event before the time is not at it.
 fn micros(text: &str) -> Result<i64> {
-    let fault = |error| invalid(format!("from: expected a time like 2024-01-01T00:00:00Z, found {text:?}: {error}"));
-    let zone: arrow::array::timezone::Tz = envelope::UTC.parse().map_err(fault)?;
-    let time = string_to_datetime(&zone, text).map_err(fault)?;
-    let rest = time.timestamp_subsec_nanos() % 1_000;
-    Ok(time.timestamp_micros() + i64::from(rest > 0))
+    let (micros, is_cut) = instant("from", text)?;
+    Ok(micros + i64::from(is_cut))
 }
 
 fn invalid(message: String) -> QueryError {

@@ -54,7 +54,10 @@ impl FileScan<'_> {
             .with_table_parquet_options(session.table_options().parquet.clone())
             .with_pushdown_filters(true)
             .with_reorder_filters(true)
-            .with_parquet_file_reader_factory(Arc::new(CachedReaders::new(self.metadata.clone())));
+            .with_parquet_file_reader_factory(Arc::new(CachedReaders::new(
+                self.metadata.clone(),
+                Arc::clone(self.schema),
+            )));
         let left_out = self.kept.iter().filter(|kept| !**kept).count();
         let metrics = FileSource::metrics(&source).clone();
         MetricBuilder::new(&metrics).global_counter("files_pruned_by_manifest").add(left_out);

@@ -115,4 +115,6 @@ fn projected(schema: &SchemaRef, projection: Option<&Vec<usize>>) -> Result<Sche
 }
 
 #[cfg(test)]
+mod evolving;
+#[cfg(test)]
 mod tests;

@@ -167,6 +167,7 @@ fn any_type() -> impl Strategy<Value = PayloadType> {
         required,
         doc: None,
         default: None,
+        filled: false,
     };
     let leaf = prop_oneof![
         Just(PayloadType::Boolean),
@@ -228,7 +229,7 @@ proptest! {
         let mut last = FIRST_FIELD_ID - 1;
         let mut fields = Vec::new();
         for (at, (kind, required)) in kinds.into_iter().enumerate() {
-            let mut field = PayloadField { id: 0, name: format!("f{at}"), kind, required, doc: None, default: None };
+            let mut field = PayloadField { id: 0, name: format!("f{at}"), kind, required, doc: None, default: None, filled: false };
             number(&mut field, &mut last);
             fields.push(field);
         }

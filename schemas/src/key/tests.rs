@@ -15,6 +15,7 @@ fn payload(kinds: &[(&str, PayloadType)]) -> PayloadSchema {
         required: false,
         doc: None,
         default: None,
+        filled: false,
     };
     PayloadSchema { fields: kinds.iter().enumerate().map(field).collect(), last_field_id: 100 + kinds.len() as i32 }
 }

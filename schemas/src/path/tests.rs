@@ -14,6 +14,7 @@ fn rule(template: &str, prefix_levels: usize) -> Result<PathRule, SchemaError> {
         required: false,
         doc: None,
         default: None,
+        filled: false,
     };
     let payload = PayloadSchema { fields: vec![field(101, "a"), field(102, "b")], last_field_id: 102 };
     PathRule::new(&payload, &PathTemplate::parse(template)?, prefix_levels)

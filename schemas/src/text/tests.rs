@@ -10,7 +10,7 @@ use super::*;
 use crate::payload::PayloadField;
 
 fn field(name: &str, kind: PayloadType) -> PayloadField {
-    PayloadField { id: 101, name: name.into(), kind, required: false, doc: None, default: None }
+    PayloadField { id: 101, name: name.into(), kind, required: false, doc: None, default: None, filled: false }
 }
 
 fn check(kind: PayloadType, array: ArrayRef, expected: &[Option<&str>]) {

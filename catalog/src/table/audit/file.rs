@@ -1,16 +1,18 @@
 //! One data file: there, whole, with the content that its name claims, what the manifest says of it, and rows that are right.
 
+use std::collections::{HashMap, HashSet};
 use std::io::Cursor;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use iceberg::spec::{DataFile, PrimitiveLiteral};
+use iceberg::spec::{DataFile, PrimitiveLiteral, Schema};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
 use parquet::file::metadata::ParquetMetaData;
+use parquet::schema::types::Type;
 use schemas::envelope::field_id;
 use schemas::{ErrorKind, Seq};
 
@@ -18,7 +20,6 @@ use super::super::create::SORT_ORDER_ID;
 use super::super::files::Partition;
 use super::super::metrics::{Place, data_file};
 use super::super::naming::{Hasher, claimed_id, content_id, own_range};
-use super::super::schema::iceberg_schema;
 use super::rows::{Bounds, Rows, Rules};
 use crate::audit::{Audited, Stop, agree, laws};
 use crate::error::CatalogError;
@@ -78,7 +79,10 @@ pub(super) async fn audit(store: Store, rules: Arc<Rules>, file: Planned, end: S
         None => file.seqs.0..Seq((file.seqs.1.0 + 1).min(end.0)),
     };
     let is_sorted = file.entry.sort_order_id() == Some(SORT_ORDER_ID);
-    let bounds = Bounds { object: object.clone(), seqs, is_sorted, partition: file.partition.clone() };
+    let mut columns = HashSet::new();
+    note_ids(footer.file_metadata().schema_descr().root_schema(), &mut columns);
+    let is_early = rules.is_early(&seqs, &columns);
+    let bounds = Bounds { object: object.clone(), seqs, is_sorted, partition: file.partition.clone(), is_early };
 
     let mut batches =
         builder.with_batch_size(batch_rows(&footer)).build().map_err(|error| damaged(String::new(), &error))?;
@@ -89,6 +93,17 @@ pub(super) async fn audit(store: Store, rules: Arc<Rules>, file: Planned, end: S
     }
     agree(laws::INTACT, &object, "rows", file.entry.record_count(), found.count)?;
     Ok(found)
+}
+
+/// The field ids of a file's columns, nested ones included.
+fn note_ids(column: &Type, ids: &mut HashSet<i32>) {
+    let info = column.get_basic_info();
+    if info.has_id() {
+        ids.insert(info.id());
+    }
+    if column.is_group() {
+        column.get_fields().iter().for_each(|inner| note_ids(inner, ids));
+    }
 }
 
 /// The bytes, checked against size and name.
@@ -136,32 +151,44 @@ pub(super) fn check_name(
     }
 }
 
-/// What the manifest says of one of Firn's files is what its footer says.
+/// What the manifest says of one of Firn's files is what its footer says, in the terms of one of the schemas that the table has had: types may have been
+/// widened since, columns dropped.
 fn check_entry(rules: &Rules, file: &Planned, footer: &ParquetMetaData) -> Audited<()> {
-    let Planned { entry, path, manifest, .. } = file;
-    let said = iceberg_schema(&rules.def.payload, 0).and_then(|schema| {
-        let (uri, size) = (entry.file_path().to_owned(), entry.file_size_in_bytes());
-        let place = Place { spec_id: 0, values: entry.partition().clone() };
-        data_file(uri, size, footer, &schema, place)
-    });
-    let said =
-        said.map_err(|error| Stop::fault_at(laws::INTACT, path, "footer", "statistics that can be read", error))?;
+    let mut differs = None;
+    for schema in &rules.schemas {
+        match first_difference(file, footer, schema) {
+            None => return Ok(()),
+            Some(part) => differs = Some(part),
+        }
+    }
+    let place = format!("entry of {}, {}", file.path, differs.unwrap_or("schema"));
+    Err(Stop::fault_at(laws::INTACT, &file.manifest, place, "what the file's footer says", "something else"))
+}
+
+fn first_difference(file: &Planned, footer: &ParquetMetaData, schema: &Schema) -> Option<&'static str> {
+    let entry = &file.entry;
+    let (uri, size) = (entry.file_path().to_owned(), entry.file_size_in_bytes());
+    // The types of a narrower schema do not hold what the file has.
+    let place = Place { spec_id: 0, values: entry.partition().clone() };
+    let Ok(said) = data_file(uri, size, footer, schema, place) else {
+        return Some("statistics");
+    };
     let parts = [
         ("sort order", said.sort_order_id() == entry.sort_order_id()),
         ("column sizes", said.column_sizes() == entry.column_sizes()),
-        ("value counts", said.value_counts() == entry.value_counts()),
-        ("null counts", said.null_value_counts() == entry.null_value_counts()),
-        ("lower bounds", said.lower_bounds() == entry.lower_bounds()),
-        ("upper bounds", said.upper_bounds() == entry.upper_bounds()),
+        ("value counts", same(schema, said.value_counts(), entry.value_counts())),
+        ("null counts", same(schema, said.null_value_counts(), entry.null_value_counts())),
+        ("lower bounds", same(schema, said.lower_bounds(), entry.lower_bounds())),
+        ("upper bounds", same(schema, said.upper_bounds(), entry.upper_bounds())),
         ("split offsets", said.split_offsets() == entry.split_offsets()),
     ];
-    match parts.into_iter().find(|(_, same)| !same) {
-        Some((part, _)) => {
-            let place = format!("entry of {path}, {part}");
-            Err(Stop::fault_at(laws::INTACT, manifest, place, "what the file's footer says", "something else"))
-        }
-        None => Ok(()),
-    }
+    parts.into_iter().find(|(_, same)| !same).map(|(part, _)| part)
+}
+
+/// True if both say the same of the columns that the schema has.
+fn same<T: PartialEq>(schema: &Schema, said: &HashMap<i32, T>, found: &HashMap<i32, T>) -> bool {
+    let of = |map: &HashMap<i32, T>| map.keys().filter(|id| schema.field_by_id(**id).is_some()).count();
+    of(said) == of(found) && said.iter().all(|(id, value)| found.get(id) == Some(value))
 }
 
 /// How many rows to look at together, so that wide rows take no more memory than narrow ones.

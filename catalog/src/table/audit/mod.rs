@@ -27,12 +27,13 @@ pub use ranges::Recorded;
 
 use super::pointer::{Pinned, Pointer};
 use super::rowhash::RowHash;
+use super::verify::number;
 use super::{Tables, properties};
 use crate::audit::{Audited, Checks, Stop, agree, laws};
 use crate::error::CatalogError;
 use crate::storage::Meter;
 use file::Planned;
-use ranges::{Found, Ranges};
+use ranges::Found;
 use rows::{Rows, Rules};
 use seen::Seen;
 use snapshots::Promised;
@@ -77,6 +78,7 @@ struct Sum {
     times: Times,
     prefixes: BTreeSet<String>,
     flushed: Found,
+    early: Found,
     logged: Found,
 }
 
@@ -114,6 +116,19 @@ impl TableAudit {
         &self.object
     }
 
+    /// The version of the topic's schema that the table has.
+    ///
+    /// Errors: a fault if it says none.
+    pub fn schema_version(&self) -> Audited<u32> {
+        number(&self.metadata, properties::SCHEMA_VERSION, self.object())
+            .map_err(|error| Stop::of(laws::AGREED, &self.object, error))
+    }
+
+    /// The same, with rows looked at under this version of the topic: the table's own, which a lane may be ahead of.
+    pub fn under(self, def: Arc<TopicDef>) -> Self {
+        Self { def, ..self }
+    }
+
     /// Whether the pointer still names the metadata that was looked at.
     ///
     /// Errors: those of reading it.
@@ -125,7 +140,7 @@ impl TableAudit {
 
     /// Every manifest, every file, every row. `logged`: rows below the watermark that the log still has, in ranges that do not overlap.
     pub async fn rows(&self, logged: Vec<Recorded>, meter: &Meter, checks: &mut Checks) -> Audited<TableFacts> {
-        let Promised { watermark, flushes, retained, .. } = &self.promised;
+        let Promised { watermark, hash_base, flushes, retained, .. } = &self.promised;
         let shared = &self.tables.shared;
         let files = match self.metadata.current_snapshot() {
             Some(main) => manifests::plan(shared, &self.metadata, main, *watermark, checks).await?,
@@ -134,7 +149,8 @@ impl TableAudit {
         let bytes = files.iter().map(|file| file.entry.file_size_in_bytes()).sum();
         meter.expect(bytes);
         let counts = (files.len() as u64, flushes.len() as u64, logged.len() as u64);
-        let rules = Rules::new(Arc::clone(&self.def), Ranges::new(flushes.clone()), Ranges::new(logged), *retained);
+        let schemas = self.metadata.schemas_iter().cloned().collect();
+        let rules = Rules::new(Arc::clone(&self.def), schemas, *hash_base, flushes.clone(), logged, *retained);
         let rules = Arc::new(rules.map_err(|error| Stop::Unseen(error.into()))?);
         let mut sum = self.sum_up(files, &rules).await?;
         self.check_sum(&rules, &sum)?;
@@ -191,18 +207,16 @@ impl TableAudit {
             let expected = format!("{expected} rows from {retained}, where retention ended, to before {watermark}");
             return Err(Stop::fault(laws::DENSE, &self.object, expected, kept));
         }
-        for (ranges, found) in [(&rules.flushed, &sum.flushed), (&rules.logged, &sum.logged)] {
-            if let Some((range, rows, hash)) = ranges.first_difference(found, *retained) {
-                let place = format!("seqs {} to before {}", range.from, range.to);
-                let expected = format!("{} rows with hash {}", range.to.0 - range.from.0, range.hash);
-                return Err(Stop::fault_at(
-                    laws::SAME,
-                    &range.object,
-                    place,
-                    expected,
-                    format!("{rows} with {hash} in the table"),
-                ));
-            }
+        let differences = [
+            rules.flushed.first_difference(&sum.flushed, *retained),
+            rules.early.first_altered(&sum.early),
+            rules.logged.first_difference(&sum.logged, *retained),
+        ];
+        if let Some((range, rows, hash)) = differences.into_iter().flatten().next() {
+            let place = format!("seqs {} to before {}", range.from, range.to);
+            let expected = format!("{} rows with hash {}", range.to.0 - range.from.0, range.hash);
+            let found = format!("{rows} with {hash} in the table");
+            return Err(Stop::fault_at(laws::SAME, &range.object, place, expected, found));
         }
         agree(laws::SAME, &self.object, properties::TOTAL_ROW_HASH, *total, sum.hash + *removed_hash)?;
         if sum.prefixes.len() > PREFIXES_MAX {
@@ -220,13 +234,14 @@ impl TableAudit {
 
 impl Sum {
     fn add(&mut self, rows: Rows, object: &str) -> Audited<()> {
-        let Rows { count, left_over, hash, seen, times, prefixes, flushed, logged, .. } = rows;
+        let Rows { count, left_over, hash, seen, times, prefixes, flushed, early, logged, .. } = rows;
         let again = |seq: Seq| {
             Stop::fault(laws::ONCE, object, "each seq in one file", format!("seq {seq}, which another has too"))
         };
         self.seen.absorb(seen).map_err(again)?;
         self.times.absorb(times);
         self.flushed.absorb(flushed);
+        self.early.absorb(early);
         self.logged.absorb(logged);
         self.prefixes.extend(prefixes);
         self.count += count;

@@ -19,6 +19,13 @@ pub struct Recorded {
     pub object: String,
 }
 
+/// What a flush recorded, and under which of the table's schemas.
+#[derive(Clone, Debug)]
+pub(super) struct Flushed {
+    pub(super) rows: Recorded,
+    pub(super) schema_id: Option<i32>,
+}
+
 /// Disjoint ranges, ascending.
 #[derive(Debug, Default)]
 pub(super) struct Ranges(Vec<Recorded>);
@@ -61,6 +68,12 @@ impl Ranges {
             all => *rows > all || *hash != range.hash,
         })
     }
+
+    /// Likewise, but a range that was not found as a whole is no matter.
+    pub(super) fn first_altered(&self, found: &Found) -> Option<(&Recorded, i64, RowHash)> {
+        let whole = found.0.iter().map(|(number, (rows, hash))| (&self.0[*number], *rows, *hash));
+        whole.into_iter().find(|(range, rows, hash)| *rows >= range.to.0 - range.from.0 && *hash != range.hash)
+    }
 }
 
 impl Found {
@@ -96,5 +109,11 @@ mod tests {
         ranges.add(&mut more, [(Seq(2), RowHash(0))].into_iter());
         found.absorb(more);
         assert_eq!(ranges.first_difference(&found, Seq::FIRST), Some((&recorded(1, 3, 3), 3, RowHash(3))));
+        assert_eq!(ranges.first_altered(&found), None, "the hash is right");
+        let mut part = Found::default();
+        ranges.add(&mut part, [(Seq(5), RowHash(1))].into_iter());
+        assert_eq!(ranges.first_altered(&part), None, "the rest may lie in files that say less");
+        ranges.add(&mut part, [(Seq(6), RowHash(1))].into_iter());
+        assert_eq!(ranges.first_altered(&part), Some((&recorded(5, 7, 11), 2, RowHash(2))));
     }
 }

@@ -1,21 +1,22 @@
 //! The rows of one data file: each where it may be, once, with what follows from its payload, and all of them hashed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int8Type, Int64Type, SchemaRef, TimestampMicrosecondType};
+use iceberg::spec::SchemaRef as TableSchema;
+use schemas::conform::{absent, conform_batch};
 use schemas::envelope::{KIND_EVENT, KIND_TOMBSTONE, column};
 use schemas::key::KeyRule;
 use schemas::path::PathRule;
 use schemas::{SchemaError, Seq, TopicDef};
 
-use super::super::conform::conform;
 use super::super::create::buckets_of;
 use super::super::files::Partition;
 use super::super::rowhash::RowHash;
-use super::ranges::{Found, Ranges};
+use super::ranges::{Flushed, Found, Ranges, Recorded};
 use super::seen::Seen;
 use super::times::Times;
 use crate::audit::{Audited, Law, Stop, laws};
@@ -27,8 +28,16 @@ pub(super) struct Rules {
     event: SchemaRef,
     key: KeyRule,
     path: PathRule,
-    /// What flushes recorded.
+    /// Every schema that the table has had: what a manifest says of a file is in the terms of one of them.
+    pub(super) schemas: Vec<TableSchema>,
+    /// The first seq that the hash of all rows is of.
+    pub(super) hash_base: Seq,
+    /// What flushes recorded from there on.
     pub(super) flushed: Ranges,
+    /// What they recorded before, when the table had columns that it no longer has: as far as files still have them.
+    pub(super) early: Ranges,
+    /// Which seqs those are, and the ids of the columns that each was recorded with.
+    early_columns: Vec<(Range<Seq>, HashSet<i32>)>,
     /// What the log still has of the table's rows.
     pub(super) logged: Ranges,
     /// First seq that retention has left.
@@ -46,6 +55,7 @@ pub(super) struct Rows {
     pub(super) times: Times,
     pub(super) prefixes: BTreeSet<String>,
     pub(super) flushed: Found,
+    pub(super) early: Found,
     pub(super) logged: Found,
     /// Prefix, key and seq of the last row, if the file says that it is sorted.
     last: Option<(String, String, i64)>,
@@ -58,12 +68,37 @@ pub(super) struct Bounds {
     pub(super) seqs: Range<Seq>,
     pub(super) is_sorted: bool,
     pub(super) partition: Partition,
+    /// It has all columns that its rows were flushed with, some of which the table no longer has.
+    pub(super) is_early: bool,
 }
 
 impl Rules {
-    pub(super) fn new(def: Arc<TopicDef>, flushed: Ranges, logged: Ranges, retained: Seq) -> Result<Self, SchemaError> {
+    pub(super) fn new(
+        def: Arc<TopicDef>,
+        schemas: Vec<TableSchema>,
+        hash_base: Seq,
+        flushes: Vec<Flushed>,
+        logged: Vec<Recorded>,
+        retained: Seq,
+    ) -> Result<Self, SchemaError> {
         let (event, key, path) = (def.event_schema(), def.key_rule()?, def.path_rule()?);
-        Ok(Self { def, event, key, path, flushed, logged, retained })
+        let (early, flushed): (Vec<_>, Vec<_>) = flushes.into_iter().partition(|flush| flush.rows.to <= hash_base);
+        let columns = |flush: &Flushed| {
+            let schema = schemas.iter().find(|schema| Some(schema.schema_id()) == flush.schema_id)?;
+            let ids = schema.field_id_to_name_map().keys().copied().collect();
+            Some((flush.rows.from..flush.rows.to, ids))
+        };
+        let early_columns = early.iter().filter_map(columns).collect();
+        let rows = |flushes: Vec<Flushed>| Ranges::new(flushes.into_iter().map(|flush| flush.rows).collect());
+        let (flushed, early, logged) = (rows(flushed), rows(early), Ranges::new(logged));
+        Ok(Self { def, event, key, path, schemas, hash_base, flushed, early, early_columns, logged, retained })
+    }
+
+    /// True if a file of these seqs and columns has all that its rows were flushed with, when the table had columns that it no longer has.
+    pub(super) fn is_early(&self, seqs: &Range<Seq>, columns: &HashSet<i32>) -> bool {
+        let flushes = self.early_columns.iter().filter(|(range, _)| range.start < seqs.end && seqs.start < range.end);
+        let mut flushes = flushes.peekable();
+        flushes.peek().is_some() && flushes.all(|(_, ids)| ids.is_subset(columns))
     }
 }
 
@@ -75,7 +110,7 @@ impl Rows {
         let fault = |law: Law, row: usize, expected: &str, found: String| {
             Err(Stop::fault_at(law, &bounds.object, at(row), expected, found))
         };
-        let events = conform(batch, &rules.event).map_err(|error| {
+        let events = conform_batch(batch, &rules.event, &absent).map_err(|error| {
             Stop::fault_at(laws::INTACT, &bounds.object, at(0), "rows of the topic's schema", error)
         })?;
         let seqs = events.column(column::SEQ).as_primitive::<Int64Type>();
@@ -111,16 +146,27 @@ impl Rows {
         {
             return fault(laws::INTACT, row, "rows in order of prefix, key and seq", "another order".to_owned());
         }
-        self.count_in(rules, &events, seqs)
+        self.count_in(rules, &events, seqs, bounds.is_early.then_some(batch))
             .map_err(|error| Stop::fault_at(laws::INTACT, &bounds.object, "", "rows with a hash", error))
     }
 
-    /// Times and hashes.
-    fn count_in(&mut self, rules: &Rules, events: &RecordBatch, seqs: &Int64Array) -> crate::Result<()> {
+    /// Times and hashes. `early`: the rows as they were flushed, with columns that the table no longer has.
+    fn count_in(
+        &mut self,
+        rules: &Rules,
+        events: &RecordBatch,
+        seqs: &Int64Array,
+        early: Option<&RecordBatch>,
+    ) -> crate::Result<()> {
         let times = events.column(column::TIME).as_primitive::<TimestampMicrosecondType>();
         seqs.values().iter().zip(times.values()).for_each(|(seq, time)| self.times.add(*time, Seq(*seq)));
         let digests: Vec<RowHash> = RowHash::of_each(events)?.collect();
-        self.hash = digests.iter().fold(self.hash, |sum, digest| sum + *digest);
+        let counted = seqs.values().iter().zip(&digests).filter(|(seq, _)| **seq >= rules.hash_base.0);
+        self.hash = counted.fold(self.hash, |sum, (_, digest)| sum + *digest);
+        if let Some(batch) = early {
+            let seqs = seqs.values().iter().map(|seq| Seq(*seq));
+            rules.early.add(&mut self.early, seqs.zip(RowHash::of_each(batch)?));
+        }
         let rows = || seqs.values().iter().map(|seq| Seq(*seq)).zip(digests.iter().copied());
         rules.flushed.add(&mut self.flushed, rows());
         rules.logged.add(&mut self.logged, rows());

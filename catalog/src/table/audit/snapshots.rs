@@ -6,7 +6,7 @@ use schemas::{Seq, TopicDef, Watermark};
 use super::super::properties;
 use super::super::rowhash::RowHash;
 use super::super::verify::{TOTAL_RECORDS, ancestors, verified_watermark};
-use super::ranges::Recorded;
+use super::ranges::{Flushed, Recorded};
 use crate::audit::{Audited, Checks, Law, Stop, agree, laws};
 
 /// What the metadata promises of the files.
@@ -17,12 +17,14 @@ pub(super) struct Promised {
     pub(super) retained: Seq,
     /// Rows that retention took away.
     pub(super) removed: i64,
-    /// Hash of these rows.
+    /// Hash of these rows, from `hash_base` on.
     pub(super) removed_hash: RowHash,
-    /// Hash of all rows that were ever flushed.
+    /// Hash of all rows that were ever flushed, from `hash_base` on.
     pub(super) total: RowHash,
+    /// The first seq that `total` is of: 1, or where a flush carried the drop of a column.
+    pub(super) hash_base: Seq,
     /// What the flushes recorded whose snapshots are still there.
-    pub(super) flushes: Vec<Recorded>,
+    pub(super) flushes: Vec<Flushed>,
 }
 
 /// What one snapshot's summary says.
@@ -85,6 +87,7 @@ pub(super) fn check(
         return Err(Stop::fault_at(laws::AGREED, object, properties::RETAINED, expected, retained));
     }
     let total = total(metadata, object)?;
+    let hash_base = hash_base(metadata, object)?;
     let flushes = tiles(metadata, object, checks)?;
     if let Some(main) = metadata.current_snapshot() {
         let summary = Summary { object, snapshot: main };
@@ -94,7 +97,7 @@ pub(super) fn check(
             agree(laws::DENSE, object, summary.place(TOTAL_RECORDS), expected, rows)?;
         }
     }
-    Ok(Promised { watermark, retained, removed, removed_hash, total, flushes })
+    Ok(Promised { watermark, retained, removed, removed_hash, total, hash_base, flushes })
 }
 
 fn identity(metadata: &TableMetadata, def: &TopicDef, location: &str, object: &str) -> Audited<()> {
@@ -125,8 +128,26 @@ fn total(metadata: &TableMetadata, object: &str) -> Audited<RowHash> {
     }
 }
 
+/// From which seq on the hash of all rows counts, as the last flush left it.
+fn hash_base(metadata: &TableMetadata, object: &str) -> Audited<Seq> {
+    let stored = metadata.properties().get(properties::ROW_HASH_BASE);
+    let last =
+        ancestors(metadata).find(|snapshot| snapshot.summary().additional_properties.contains_key(properties::FROM));
+    let left = last.map(|last| last.summary().additional_properties.get(properties::ROW_HASH_BASE));
+    if let Some(left) = left.filter(|left| *left != stored) {
+        let say = |text: Option<&String>| text.map_or("nothing", String::as_str).to_owned();
+        let expected = format!("{}, which the last flush left", say(left));
+        return Err(Stop::fault_at(laws::AGREED, object, properties::ROW_HASH_BASE, expected, say(stored)));
+    }
+    match stored.map(|text| properties::parse_watermark(text, "").map_err(|_| text)) {
+        None => Ok(Seq::FIRST),
+        Some(Ok(Watermark(seq))) => Ok(seq),
+        Some(Err(text)) => Err(Stop::fault_at(laws::AGREED, object, properties::ROW_HASH_BASE, "a map of seqs", text)),
+    }
+}
+
 /// Flushes tile, as far back as their snapshots survive. Returns what they recorded.
-fn tiles(metadata: &TableMetadata, object: &str, checks: &mut Checks) -> Audited<Vec<Recorded>> {
+fn tiles(metadata: &TableMetadata, object: &str, checks: &mut Checks) -> Audited<Vec<Flushed>> {
     let mut line: Vec<_> = ancestors(metadata).collect();
     line.reverse();
     // Before the very first snapshot there was nothing; before the first that survives, nobody knows.
@@ -152,7 +173,7 @@ fn tiles(metadata: &TableMetadata, object: &str, checks: &mut Checks) -> Audited
         }
         let flush = flush(&summary, before)?;
         before = Some((flush.to, summary.parsed(properties::TOTAL_ROW_HASH, laws::TILED)?));
-        flushes.push(flush);
+        flushes.push(Flushed { rows: flush, schema_id: snapshot.schema_id() });
         checks.held(laws::TILED, "flushes", 1);
     }
     Ok(flushes)
@@ -169,7 +190,10 @@ fn flush(summary: &Summary<'_>, before: Option<(Seq, RowHash)>) -> Audited<Recor
     agree(law, summary.object, summary.place(properties::WATERMARK), to, summary.seq(properties::WATERMARK, law)?)?;
     if let Some((watermark, hashed)) = before {
         agree(law, summary.object, summary.place(properties::FROM), watermark, from)?;
-        agree(law, summary.object, summary.place(properties::TOTAL_ROW_HASH), hashed + hash, total)?;
+        // Where a column was dropped the sum begins anew.
+        let base = summary.text(properties::ROW_HASH_BASE).and_then(|text| properties::parse_watermark(text, "").ok());
+        let expected = if base == Some(Watermark(from)) { hash } else { hashed + hash };
+        agree(law, summary.object, summary.place(properties::TOTAL_ROW_HASH), expected, total)?;
     }
     let object = format!("{}, snapshot {}", summary.object, summary.snapshot.snapshot_id());
     Ok(Recorded { from, to, hash, object })

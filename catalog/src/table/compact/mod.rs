@@ -143,14 +143,16 @@ impl Tables {
 
     async fn compact_here(&self, def: &TopicDef, settings: &Compaction, whole: bool) -> Result<Option<Compacted>> {
         let mut base = self.load(def).await?;
-        let version: u32 = number(base.metadata(), properties::SCHEMA_VERSION, base.name())?;
-        if version != def.version {
+        if !has_version(&base, def)? {
             return Ok(None);
         }
         let Some(job) = base.plan(def, settings, whole).await?.into_iter().next() else { return Ok(None) };
         base.check_foreign().await?;
         if let Some(buckets) = self.wider(&base, settings).await? {
             base = self.widen(def, buckets).await?;
+        }
+        if !has_version(&base, def)? {
+            return Ok(None);
         }
         match self.write_anew(def, &base, job.clone(), settings).await {
             Ok(replacement) => self.replace(def, replacement).await,
@@ -239,6 +241,12 @@ impl Tables {
         }
         Ok((layout.finish().await?, merge.row_hash()))
     }
+}
+
+/// True if the table has the schema that the topic has: it does once a flush has carried the last change there, and rows are not written under any other.
+pub(super) fn has_version(table: &TableState, def: &TopicDef) -> Result<bool> {
+    let version: u32 = number(table.metadata(), properties::SCHEMA_VERSION, table.name())?;
+    Ok(version == def.version)
 }
 
 /// Waits so long that not more than `bytes_per_second` are taken.

@@ -15,11 +15,11 @@ use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::file::metadata::ParquetMetaData;
 use schemas::ErrorKind;
+use schemas::conform::{absent, conform_batch};
 use schemas::envelope::{self, column};
 use tokio::sync::Mutex;
 
 use super::super::arrow_error;
-use super::super::conform::conform;
 use super::super::create::buckets_of;
 use super::super::files::DataFile;
 use super::super::naming::{claimed_id, content_id};
@@ -131,7 +131,7 @@ impl Inputs {
     }
 
     fn conform(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        conform(batch, &self.event).map_err(arrow_error)
+        conform_batch(batch, &self.event, &absent).map_err(arrow_error)
     }
 }
 

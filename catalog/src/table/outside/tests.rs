@@ -170,7 +170,10 @@ async fn everything_else_is_refused_and_says_what_does_the_job() {
         (vec![update(json!({"action": "remove-snapshot-ref", "ref-name": "main"}))], "firn topic drop"),
         (vec![update(json!({"action": "set-properties", "updates": {"firn.watermark": "{\"0\":1}"}}))], "firn."),
         (vec![update(json!({"action": "remove-properties", "removals": ["firn.topic"]}))], "firn."),
-        (vec![update(json!({"action": "add-schema", "schema": {"type": "struct", "fields": [field]}}))], "firn topic"),
+        (
+            vec![update(json!({"action": "add-schema", "schema": {"type": "struct", "fields": [field]}}))],
+            "firn topic alter",
+        ),
         (vec![update(json!({"action": "add-spec", "spec": {"fields": []}}))], "firn topic create"),
         (vec![update(json!({"action": "set-default-spec", "spec-id": 0}))], "firn topic create"),
         (vec![update(json!({"action": "set-default-sort-order", "sort-order-id": 0}))], "firn topic create"),

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use schemas::path::PathTemplate;
 
 use super::*;
+use crate::audit::Checks;
+use crate::storage::Meter;
 use crate::storage::faults::{Fault, gated, store};
+use crate::table::audit::TableAudit;
 
 /// Puts that make a table: its metadata and its pointer.
 const PUTS_OF_A_TABLE: usize = 2;
@@ -64,6 +68,92 @@ proptest! {
             assert_eq!(end, 21);
         });
     }
+}
+
+/// A topic as it was made, with a field more, and without one.
+fn versions() -> [TopicDef; 3] {
+    let mut first = orders();
+    (first.path, first.prefix_levels) = (PathTemplate::parse("orders/{region}").unwrap(), 2);
+    let mut schema = first.schema.clone();
+    let fields = schema["fields"].as_array_mut().unwrap();
+    fields.push(serde_json::json!({"name": "channel", "type": ["null", "string"]}));
+    let (second, _) = first.altered(schema.clone(), &[]).unwrap().unwrap();
+    schema["fields"].as_array_mut().unwrap().remove(2);
+    let (third, _) = second.altered(schema, &[]).unwrap().unwrap();
+    [first, second, third]
+}
+
+/// Like [`flush_all`], while the topic's schema changes twice; the second process hears of each change late.
+async fn flush_versions(tables: [&Tables; 2], versions: &[TopicDef; 3], end: i64) {
+    for turn in 0..200 {
+        let from = tables[turn % 2].load(&versions[0]).await.expect("reading meets no faults").watermark().0.0;
+        if from > end {
+            return;
+        }
+        let newest = usize::from(from > 6) + usize::from(from > 13);
+        let def = &versions[newest.saturating_sub(turn % 2)];
+        let keys = vec![("k", "eu"); (2 + turn as i64 % 2).min(end + 1 - from) as usize];
+        if let Err(error) = flush(tables[turn % 2], def, from, &[events(def, from, &keys)]).await {
+            assert!(error.kind().is_retryable(), "{error}");
+        }
+    }
+    panic!("200 turns are enough");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn whatever_befalls_the_puts_a_change_of_the_schema_comes_with_its_rows_and_every_hash_is_right(
+        plan in prop::collection::vec(fault(), 0..60), deadline_ms in prop::sample::select(vec![0_u64, 2, 1_000])
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = store([Fault::None; 2].into_iter().chain(plan), Duration::from_millis(deadline_ms));
+            let (one, other) = (Tables::new(store.clone(), Env::system()), Tables::new(store, Env::system()));
+            let versions = versions();
+            one.ensure(&tenant(), &versions[0]).await.unwrap();
+            other.ensure(&tenant(), &versions[0]).await.unwrap();
+            flush_versions([&one, &other], &versions, 20).await;
+            let mut checks = Checks::default();
+            let def = Arc::new(versions[2].clone());
+            let audit = TableAudit::open(&one, &tenant(), &def, &mut checks).await.expect("a table");
+            assert_eq!(audit.schema_version().unwrap(), 3);
+            let facts = audit.rows(Vec::new(), &Meter::default(), &mut checks).await.expect("all is right");
+            assert_eq!(facts.rows, 20);
+            let table = one.load(&def).await.unwrap();
+            let fields = &table.metadata().current_schema().as_struct().fields()[column::PAYLOAD..];
+            let names: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
+            assert_eq!(names, ["id", "region", "channel"]);
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_takes_before_and_after_a_column_is_dropped_is_proven() {
+    let tables = Tables::new(store([], Duration::from_secs(1)), Env::system());
+    let versions = versions().map(Arc::new);
+    tables.ensure(&tenant(), &versions[0]).await.unwrap();
+    let flush_two = async |version: usize, from: i64| {
+        let def = &versions[version];
+        flush(&tables, def, from, &[events(def, from, &[("a", "eu"), ("b", "eu")])]).await.unwrap();
+    };
+    let rows_proven = async |version: usize| {
+        let mut checks = Checks::default();
+        let audit = TableAudit::open(&tables, &tenant(), &versions[version], &mut checks).await.expect("a table");
+        audit.rows(Vec::new(), &Meter::default(), &mut checks).await.expect("all is right").rows
+    };
+    flush_two(0, 1).await;
+    flush_two(1, 3).await;
+    tables.drop_below(&versions[1], Seq(3)).await.unwrap();
+    assert_eq!(rows_proven(1).await, 2);
+    let early = tables.drop_below(&versions[2], Seq(5)).await.unwrap_err();
+    assert_eq!(early.kind(), ErrorKind::Unavailable, "the table still has the column: {early}");
+    flush_two(2, 5).await;
+    assert_eq!(rows_proven(2).await, 4);
+    flush_two(2, 7).await;
+    // Of these the first two are not in the sum, which began anew with the third.
+    tables.drop_below(&versions[2], Seq(7)).await.unwrap();
+    assert_eq!(rows_proven(2).await, 2);
 }
 
 /// What the files of a table hold.

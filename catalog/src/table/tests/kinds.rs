@@ -110,4 +110,22 @@ async fn a_newer_schema_enters_the_table_with_its_first_rows_and_older_rows_stil
     assert_eq!(state.metadata().current_schema_id(), 1, "rows that were under way do not take the schema back");
     let (lower, _) = state.files().await.unwrap().bounds(added.id).unwrap();
     assert_eq!(lower.len(), 3);
+
+    // Without the region: the hash of all rows begins anew, and rows that still have one are not taken.
+    let mut less = new.clone();
+    less.version = 3;
+    less.payload.fields.remove(1);
+    let state = flush(&tables, &less, 4, &[events(&less, 4, &[("a", "eu")])]).await.unwrap();
+    let of_main =
+        |name: &str| state.metadata().current_snapshot().unwrap().summary().additional_properties[name].clone();
+    assert_eq!(state.metadata().properties()["firn.row-hash-base"], r#"{"0":4}"#);
+    assert_eq!(of_main("firn.total-row-hash"), of_main("firn.row-hash"));
+    let error = flush(&tables, &new, 5, &[events(&new, 5, &[("a", "eu")])]).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("cut them again"), "{error}");
+    let state = flush(&tables, &less, 5, &[events(&new, 5, &[("a", "eu")])]).await.unwrap();
+    assert_eq!(
+        state.metadata().properties()["firn.row-hash-base"],
+        r#"{"0":4}"#,
+        "it stays for as long as nothing more is dropped"
+    );
 }

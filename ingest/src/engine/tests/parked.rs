@@ -4,21 +4,21 @@ use std::path::PathBuf;
 
 use super::*;
 
-fn healthy() -> TopicSpec {
+pub(super) fn healthy() -> TopicSpec {
     TopicSpec { name: name("healthy"), path: None, ..spec() }
 }
 
-async fn append_to_healthy(engine: &Engine) -> Result<Receipt> {
+pub(super) async fn append_to_healthy(engine: &Engine) -> Result<Receipt> {
     let mut producer = engine.appender(&tenant(), &name("healthy"), AppendOptions::default()).await?;
     producer.submit(order_rows(1..2), Terms::default()).await?.await
 }
 
-fn status(engine: &Engine) -> TopicStatus {
+pub(super) fn status(engine: &Engine) -> TopicStatus {
     engine.topic_status(&engine.topic(&tenant(), &name("orders")).unwrap())
 }
 
 /// Appends to and flushes the healthy topic until `done`: every append asks for a checkpoint.
-async fn go_on_until(engine: &Engine, done: impl Fn() -> bool) {
+pub(super) async fn go_on_until(engine: &Engine, done: impl Fn() -> bool) {
     for _ in 0..300 {
         append_to_healthy(engine).await.unwrap();
         engine.flush(&tenant(), Some(&name("healthy"))).await.unwrap();
@@ -31,7 +31,7 @@ async fn go_on_until(engine: &Engine, done: impl Fn() -> bool) {
 }
 
 /// Another topic's table stands where the topic's was. Returns what the register said.
-fn replace_table(site: &Site) -> String {
+pub(super) fn replace_table(site: &Site) -> String {
     let newest = files(&site.folder.path().join("tenants/default/tables/orders.json")).into_iter().max().unwrap();
     let before = std::fs::read_to_string(newest).unwrap();
     let mut pointer: serde_json::Value = serde_json::from_str(&before).unwrap();
@@ -41,7 +41,7 @@ fn replace_table(site: &Site) -> String {
 }
 
 /// Writes the next revision of the topic's table register.
-fn set_table(site: &Site, pointer: &str) {
+pub(super) fn set_table(site: &Site, pointer: &str) {
     let register = site.folder.path().join("tenants/default/tables/orders.json");
     let newest = files(&register).into_iter().max().unwrap();
     let number: u64 = newest.file_stem().unwrap().to_str().unwrap().parse().unwrap();

@@ -21,7 +21,7 @@ async fn epoch(engine: &Engine, resumes: bool) -> ProducerEpoch {
 /// Sends one batch of the producer `loader`, on a stream of its own.
 async fn send(engine: &Engine, epoch: u64, seq: u64, rows: RecordBatch, on_error: OnError) -> Result<Receipt> {
     let identity = Some(ProducerIdentity { name: "loader".into(), epoch });
-    let options = AppendOptions { on_error, producer: None, identity, outlives_refusals: false };
+    let options = AppendOptions { on_error, identity, ..AppendOptions::default() };
     let mut appender = engine.appender(&tenant(), &name("orders"), options).await?;
     appender.submit(rows, Terms { producer_seq: Some(seq), ..Terms::default() }).await?.await
 }

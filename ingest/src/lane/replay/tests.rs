@@ -106,3 +106,42 @@ fn an_unknown_kind_is_passed_over_unless_it_is_critical() {
     later.critical = false;
     fresh().feed(at(0), 10, &segment_of(&[later])).unwrap();
 }
+
+/// `orders` with a field more.
+fn second() -> TopicDef {
+    let mut schema = orders(7).schema.clone();
+    schema["fields"].as_array_mut().unwrap().push(serde_json::json!({"name": "note", "type": ["null", "string"]}));
+    orders(7).altered(schema, &[]).unwrap().unwrap().0
+}
+
+fn changed(definition: TopicDef) -> Frame {
+    let (tenant, topic) = (definition.tenant, definition.id);
+    let record = TopicRecord { tenant: TenantName::default(), definition };
+    Frame::record(FrameKind::TopicChanged, tenant, topic, record.encode())
+}
+
+#[test]
+fn rows_have_the_version_that_their_frame_names_whichever_is_current() {
+    let mut replay = fresh();
+    // A batch that was on its way when the topic was changed comes after the change, as the version that it was checked under.
+    replay.feed(at(0), 10, &segment_of(&[created(), events(1, 0..2), changed(second()), events(3, 2..3)])).unwrap();
+    let topic = &replay.state.topics[&orders(7).id];
+    assert_eq!((topic.next_seq, topic.shape().def().version, topic.confirmed), (Seq(4), 2, false));
+    let versions: Vec<_> = replay.rows.iter().map(|placed| placed.rows.body.num_columns()).collect();
+    assert_eq!(versions, [3, 3]);
+    let error = replay.feed(at(1), 10, &segment_of(&[changed(second())])).unwrap_err();
+    assert!(error.contains("expected schema version 3 next, found 2"), "{error}");
+}
+
+/// The record of a change, byte by byte: kind 4, critical, and the whole definition as JSON.
+#[test]
+fn a_change_is_written_as_it_always_was() {
+    let mut bytes = Vec::new();
+    changed(second()).encode(&mut bytes);
+    assert_eq!(bytes[..4], [4, 1, 0, 0]);
+    assert!(
+        bytes[4..8].iter().chain(&bytes[40..64]).all(|byte| *byte == 0),
+        "it has no version, no events, no seqs, no time"
+    );
+    assert_eq!(&bytes[76..], include_str!("golden/topic-changed.json").trim_end().as_bytes());
+}

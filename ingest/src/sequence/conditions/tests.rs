@@ -43,7 +43,8 @@ impl World {
             let placed = self.placed(from, self.decided.min(from + 3));
             Arc::new(TailChunk::new(placed.rows.seal(Seq(from), 0)))
         });
-        TailSnapshot { start: Seq(self.watermark), end: Seq(self.decided), chunks: chunks.collect() }
+        let (start, end) = (Seq(self.watermark), Seq(self.decided));
+        TailSnapshot { def: orders(1), start, end, chunks: chunks.collect() }
     }
 
     fn in_flight(&self) -> Vec<PlacedRows> {

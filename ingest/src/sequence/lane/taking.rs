@@ -5,7 +5,7 @@ use std::sync::Arc;
 use catalog::view::Tail;
 use schemas::{ErrorKind, Seq, TopicId};
 
-use super::super::admit::{Judged, admit, recognise, topic_gone};
+use super::super::admit::{Judged, admit, other_version, recognise, topic_gone};
 use super::super::conditions::Recent;
 use super::super::group::Waiter;
 use super::super::verdict::{Reply, Verdict};
@@ -13,6 +13,7 @@ use super::super::{Answer, Append, Command};
 use super::Lane;
 use crate::engine::{Fence, ProducerEpoch, Resume};
 use crate::error::IngestError;
+use crate::rows::Shape;
 
 impl Lane {
     /// Appends a batch, or has it answered why not.
@@ -66,6 +67,26 @@ impl Lane {
             let Append { receipt, answer, .. } = append;
             self.settle(Waiter::Verdict(Verdict { outcome: Ok(()), reply: Reply::Receipt(receipt, answer) }));
         }
+    }
+
+    /// Gives a topic the next version of its schema, in the order of its appends. That it has this very version already, or cannot have it, is a verdict.
+    pub(super) fn change(&mut self, shape: Arc<Shape>, answer: Answer<()>) {
+        let wanted = shape.def();
+        let outcome = match self.head.topics.get(&wanted.id) {
+            None => Err(topic_gone(&wanted.id, wanted.name.as_str())),
+            Some(topic) if topic.shape().def() == wanted => Ok(()),
+            Some(_) if self.halted.contains(&wanted.id) => {
+                let message = format!("topic {} has stopped: resume it before its schema is changed", wanted.name);
+                Err(IngestError::new(ErrorKind::Conflict, message))
+            }
+            Some(topic) if topic.shape().def().version + 1 == wanted.version => {
+                let tenant = topic.tenant.clone();
+                self.group.change(&mut self.head, tenant, shape);
+                return self.settle(Waiter::Other(answer));
+            }
+            Some(topic) => Err(other_version(&wanted.name, topic.shape().def().version, wanted.version - 1)),
+        };
+        self.settle(Waiter::Verdict(Verdict { outcome, reply: Reply::Done(answer) }));
     }
 
     /// Issues an epoch to a producer.

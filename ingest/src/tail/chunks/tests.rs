@@ -33,7 +33,7 @@ fn single_events_gather_in_few_chunks_that_grow() {
     for _ in 0..20_000 {
         push(&mut chunks, 1);
     }
-    let snapshot = chunks.snapshot();
+    let snapshot = chunks.snapshot(crate::testing::orders(1));
     let sizes: Vec<_> = snapshot.chunks.iter().map(|chunk| chunk.batch().num_rows()).collect();
     assert!(sizes.len() <= 16, "{sizes:?}");
     assert!(sizes.iter().all(|rows| *rows <= CHUNK_ROWS_MAX));
@@ -48,7 +48,7 @@ fn rows_on_their_way_to_the_table_are_not_merged_with_later_ones() {
     assert_eq!((cut.from, cut.to), (Seq(1), Seq(4)));
     push(&mut chunks, 5);
     chunks.trim(Watermark(cut.to));
-    assert_eq!(amounts(&chunks.snapshot()), [4, 5, 6, 7, 8]);
+    assert_eq!(amounts(&chunks.snapshot(crate::testing::orders(1))), [4, 5, 6, 7, 8]);
     assert_eq!(chunks.oldest_micros(), Some(4));
 }
 
@@ -57,7 +57,7 @@ fn a_watermark_inside_a_chunk_leaves_it_whole_and_the_next_cut_begins_there() {
     let mut chunks = Chunks::new(Seq::FIRST);
     push(&mut chunks, 10);
     chunks.trim(Watermark(Seq(4)));
-    assert_eq!(chunks.snapshot().start, Seq(1));
+    assert_eq!(chunks.snapshot(crate::testing::orders(1)).start, Seq(1));
     let cut = chunks.cut(1).unwrap();
     assert_eq!((cut.from, cut.to, cut.batches[0].num_rows()), (Seq(4), Seq(11), 7));
 }
@@ -116,7 +116,7 @@ proptest! {
                     }
                 }
             }
-            let snapshot = chunks.snapshot();
+            let snapshot = chunks.snapshot(crate::testing::orders(1));
             let seen = amounts(&snapshot);
             prop_assert_eq!(&seen, &(snapshot.start.0 as i32..snapshot.end.0 as i32).collect::<Vec<_>>());
             prop_assert!(snapshot.start <= chunks.watermark().0.min(snapshot.end), "a gap");
