@@ -254,8 +254,8 @@ impl Engine {
 
     /// Returns once readers here see everything that was acknowledged, by whomever, before the call: what a linearizable read begins with.
     ///
-    /// At an owner it costs a read of the lane's root, at a standby that and the slots that it has not seen. Errors: `Fenced`, `Unavailable` if that
-    /// cannot be known.
+    /// At an owner it costs a read of the lane's root, which all share that wait for one, after the puts that are in flight; at a standby such a read and
+    /// the slots that it has not seen. Errors: `Fenced`, `Unavailable` if that cannot be known.
     pub async fn catch_up(&self) -> Result<()> {
         let lanes = self.host.lanes.read().clone();
         let asking = lanes.iter().map(|lane| lane.ask(|answer| Command::CatchUp { answer }));

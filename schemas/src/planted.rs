@@ -40,6 +40,30 @@ pub enum Bug {
     StaleFact,
     /// A refusal is given without a look at the root.
     RefusalWhenFenced,
+    /// Of several open epochs only the newest gets a SEAL.
+    OnlyNewestSealed,
+    /// A follower takes any SEAL for the end of its epoch, wherever the floor is.
+    SealBelowFloorBelieved,
+    /// A new owner appends although the root does not say where the earlier epochs ended.
+    WriteBeforeClosed,
+    /// The floor passes topics that a listing does not show.
+    FloorFromListing,
+    /// The floor moves by the watermarks that were last heard of.
+    FloorBeforeReload,
+    /// Two attempts at one commit give their manifests one name.
+    NameWithoutNonce,
+    /// A sweep removes what is old enough and not referenced, whatever its generation.
+    SweepByAge,
+    /// A table is taken for the topic's, whosever it is.
+    BaseUnchecked,
+    /// A checkpoint does not say where parked rows begin.
+    ParkedWithoutExtent,
+    /// On a local folder a superseded revision is removed, and its number is free again.
+    NumberUsedTwice,
+    /// Rows are flushed as soon as they have their seq.
+    FlushOfUndecided,
+    /// On a local folder a put is answered before it is synced.
+    PutWithoutSync,
 }
 
 /// The one that is planted; 0 for none.
@@ -48,7 +72,7 @@ static PLANTED: AtomicUsize = AtomicUsize::new(0);
 
 impl Bug {
     /// All.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 27] = [
         Self::NoNonceCheck,
         Self::ConflictAsExists,
         Self::AckOutOfOrder,
@@ -64,6 +88,18 @@ impl Bug {
         Self::ProducersForgotten,
         Self::StaleFact,
         Self::RefusalWhenFenced,
+        Self::OnlyNewestSealed,
+        Self::SealBelowFloorBelieved,
+        Self::WriteBeforeClosed,
+        Self::FloorFromListing,
+        Self::FloorBeforeReload,
+        Self::NameWithoutNonce,
+        Self::SweepByAge,
+        Self::BaseUnchecked,
+        Self::ParkedWithoutExtent,
+        Self::NumberUsedTwice,
+        Self::FlushOfUndecided,
+        Self::PutWithoutSync,
     ];
 }
 

@@ -13,7 +13,7 @@ pub(crate) fn look(world: &World) {
     let faults = {
         let store = world.store.lock();
         let Objects { ever, roots, removed, .. } = &store.objects;
-        [one_content(ever), grown(roots), seals(roots, removed)].concat()
+        [one_content(ever), grown(roots), seals(roots, removed), strangers(&store.objects)].concat()
     };
     faults.into_iter().for_each(|fault| world.violated(fault));
 }
@@ -74,4 +74,18 @@ fn seals(roots: &[(String, bytes::Bytes)], removed: &BTreeSet<String>) -> Vec<St
         }
     }
     gone.into_iter().map(|seal| format!("I13: {seal} was removed, the SEAL that ended its epoch")).collect()
+}
+
+/// I9: a topic's table is the topic's.
+fn strangers(objects: &Objects) -> Vec<String> {
+    let json = |path: &str| -> Option<Value> { serde_json::from_slice(&objects.get(path)?.body).ok() };
+    let prefix = format!("s3://{}/", crate::server::BUCKET);
+    let tables = objects.list("tenants/").filter(|listed| listed.path.contains("/tables/"));
+    let stranger = |path: String| {
+        let pointer = json(&path)?["content"].take();
+        let metadata = json(pointer["metadata"].as_str()?.strip_prefix(&prefix)?)?;
+        let (topic, table) = (&pointer["topic"], &metadata["table-uuid"]);
+        (topic != table).then(|| format!("I9: {path} is of topic {topic}, its table is {table}"))
+    };
+    tables.filter_map(|listed| stranger(listed.path)).collect()
 }

@@ -9,11 +9,11 @@ use rand::RngExt;
 use rand::distr::uniform::{SampleRange, SampleUniform};
 use tokio::time::sleep;
 
-use crate::TOPICS;
 use crate::faults::Fault;
 use crate::history::{Asked, Operation, Told};
 use crate::wire::{Ask, Batch, Expects, Said, ask};
 use crate::world::World;
+use crate::{REMADE, TOPICS};
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -114,11 +114,11 @@ impl Client {
         let is_fresh = self.random(0..10) > 0;
         let node = self.random(0..self.world.plan.nodes);
         let told = match self.ask(node, &Ask::Look { topic: topic.into(), is_fresh }).await {
-            Some(Said::Cut { end, hash }) => Told::Cut { end, hash },
+            Some(Said::Cut { of, end, hash }) => (of, Told::Cut { end, hash }),
             _ => return None,
         };
-        self.record(topic, if is_fresh { Asked::Read } else { Asked::Glance }, begun, told);
-        Some(told)
+        self.record(topic, if is_fresh { Asked::Read } else { Asked::Glance }, begun, told.clone());
+        Some(told.1)
     }
 
     /// Appends a batch. `None`: nobody could answer, and nothing happened.
@@ -134,7 +134,7 @@ impl Client {
         let ids: Vec<_> = rows.iter().map(|(_, id)| id.clone()).collect();
         let batch = Batch { topic: topic.into(), rows, expects: expects.clone(), producer: producer.clone() };
         let begun = self.world.moment();
-        let told = self.insist(batch).await?;
+        let (of, told) = self.insist(batch).await?;
         match told {
             Told::Appended { last, .. } | Told::ConditionFailed { last } => {
                 let of = if matches!(told, Told::Appended { .. }) { Some(key) } else { expects.as_ref()?.key.clone() };
@@ -152,7 +152,7 @@ impl Client {
             (Some(_), Told::Unclear) => drop(self.epochs.remove(topic)),
             _ => {}
         }
-        self.record(topic, Asked::Append { ids, expects }, begun, told);
+        self.record(topic, Asked::Append { ids, expects }, begun, (of, told));
         Some(told)
     }
 
@@ -178,8 +178,10 @@ impl Client {
     }
 
     /// Asks until it is told for certain, if asking twice does no harm.
-    async fn insist(&mut self, batch: Batch) -> Option<Told> {
+    async fn insist(&mut self, batch: Batch) -> Option<(String, Told)> {
         let is_safe = batch.producer.is_some();
+        let is_remade = batch.topic == REMADE;
+        let unclear = || Some((String::new(), Told::Unclear));
         let question = Ask::Append(batch);
         let mut is_unclear = false;
         for _ in 0..ATTEMPTS_MAX {
@@ -189,12 +191,14 @@ impl Client {
                 false => self.ask(self.node, &question).await,
             };
             let told = match answer {
-                Some(Said::Appended { first, last, .. }) => return Some(Told::Appended { first, last }),
+                Some(Said::Appended { of, first, last, .. }) => return Some((of, Told::Appended { first, last })),
                 // It speaks of this attempt, and of all before: had one of them happened, it would have been recognised.
-                Some(Said::ConditionFailed { last }) => return Some(Told::ConditionFailed { last }),
+                Some(Said::ConditionFailed { of, last }) => return Some((of, Told::ConditionFailed { last })),
+                // Another topic has the name by now, and knows nothing of this producer.
+                Some(Said::ProducerRefused(_)) if is_remade => return unclear(),
                 Some(Said::ProducerRefused(why)) => {
                     self.world.violated(format!("I3: client-{} is told {why} of {question:?}", self.me));
-                    return Some(Told::Unclear);
+                    return unclear();
                 }
                 Some(Said::NotOwner) => None,
                 Some(Said::Refused(_)) => Some(Told::Refused),
@@ -202,19 +206,19 @@ impl Client {
             };
             is_unclear |= told == Some(Told::Unclear);
             if !is_unclear {
-                return told;
+                return told.map(|told| (String::new(), told));
             }
             if !is_safe {
-                return Some(Told::Unclear);
+                return unclear();
             }
             sleep(Duration::from_millis(self.random(20..400))).await;
         }
-        Some(Told::Unclear)
+        unclear()
     }
 
-    fn record(&self, topic: &str, asked: Asked, begun: u64, told: Told) {
+    fn record(&self, topic: &str, asked: Asked, begun: u64, (of, told): (String, Told)) {
         let ended = self.world.moment();
-        let operation = Operation { client: self.me, topic: topic.into(), asked, begun, ended, told };
+        let operation = Operation { client: self.me, topic: topic.into(), of, asked, begun, ended, told };
         self.world.history.lock().operations.push(operation);
     }
 }

@@ -48,8 +48,10 @@ pub(crate) enum Fault {
     Misdirected,
     /// A node dies, and comes back without memory.
     Crash,
-    /// A node is told to take over and dies on the way; then another perhaps.
+    /// Nodes take over and die on the way, one after the other.
     HalfTakeOver,
+    /// A taker sleeps with its SEAL on the way.
+    StaleTaker,
     /// Another node is told to take over, whatever the owner believes.
     Rival,
     /// A node hears and says nothing for a while, then everything at once.
@@ -72,10 +74,14 @@ pub(crate) enum Fault {
     Rewrite,
     /// Another engine expires a table's snapshots, all but the current one.
     Expiry,
+    /// Others move a table back to an older snapshot, for a while.
+    RollBack,
+    /// Others put a copy in a table's place, for a while.
+    Replace,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 33] = [
         Self::Before,
         Self::After,
         Self::Lost,
@@ -95,6 +101,7 @@ impl Fault {
         Self::Misdirected,
         Self::Crash,
         Self::HalfTakeOver,
+        Self::StaleTaker,
         Self::Rival,
         Self::Pause,
         Self::Partition,
@@ -106,12 +113,15 @@ impl Fault {
         Self::Twin,
         Self::Rewrite,
         Self::Expiry,
+        Self::RollBack,
+        Self::Replace,
     ];
 
     /// Those that the nemesis strikes with, from outside the store.
-    pub(crate) const OUTSIDE: [Self; 12] = [
+    pub(crate) const OUTSIDE: [Self; 13] = [
         Self::Crash,
         Self::HalfTakeOver,
+        Self::StaleTaker,
         Self::Rival,
         Self::Pause,
         Self::Partition,
@@ -135,7 +145,9 @@ impl Fault {
             Self::BitFlip | Self::Truncation | Self::Misdirected => 0.004,
             Self::Twin | Self::LateCommit => 0.05,
             Self::Crash | Self::Rival => 3.0,
-            Self::HalfTakeOver | Self::Rewrite | Self::Expiry => 1.5,
+            Self::HalfTakeOver | Self::StaleTaker | Self::Rewrite | Self::Expiry => 1.5,
+            // The operator has to do with them or not.
+            Self::RollBack | Self::Replace => 1.0,
             Self::Pause | Self::Partition | Self::OneWay | Self::ClientCut | Self::ClockJump => 1.0,
             Self::Delay | Self::Flaky => 1.0,
         }

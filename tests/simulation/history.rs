@@ -13,6 +13,8 @@ use crate::wire::{Expects, Row, link};
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) operations: Vec<Operation>,
+    /// Ids of topics that were dropped, and when that was known.
+    pub(crate) dropped: Vec<(String, u64)>,
 }
 
 /// One operation of one client.
@@ -20,6 +22,8 @@ pub(crate) struct History {
 pub(crate) struct Operation {
     pub(crate) client: usize,
     pub(crate) topic: String,
+    /// The id of the topic that had the name then, if the answer says so.
+    pub(crate) of: String,
     pub(crate) asked: Asked,
     pub(crate) begun: u64,
     pub(crate) ended: u64,
@@ -64,8 +68,8 @@ impl History {
         self.operations.iter().filter(|operation| is(operation)).count()
     }
 
-    /// What of the history the final log of `topic` does not explain.
-    pub(crate) fn judge(&self, topic: &str, log: &[Row]) -> Vec<String> {
+    /// What of the history the final log of `topic`, whose id is `of`, does not explain.
+    pub(crate) fn judge(&self, topic: &str, of: &str, log: &[Row]) -> Vec<String> {
         let mut faults = judge_log(log);
         let seqs: BTreeMap<&str, i64> = log.iter().map(|row| (row.id.as_str(), row.seq)).collect();
         let mut hashes = vec![0];
@@ -73,14 +77,56 @@ impl History {
             *hash = link(*hash, row);
             Some(*hash)
         }));
-        let operations: Vec<_> = self.operations.iter().filter(|operation| operation.topic == topic).collect();
+        let (operations, past): (Vec<_>, Vec<_>) = self
+            .operations
+            .iter()
+            .filter(|operation| operation.topic == topic)
+            .partition(|operation| operation.of == of || operation.of.is_empty());
+        faults.extend(self.judge_past(&past));
+        faults.extend(self.revived(&operations));
         for operation in &operations {
             faults.extend(operation.misplaced(&seqs, &hashes));
             faults.extend(operation.misjudged(&seqs, log));
         }
-        faults.extend(disordered(&operations, &seqs, log));
+        faults.extend(disordered(&operations, |operation| operation.place(&seqs, log)));
         faults.extend(strange(&operations, log));
         faults
+    }
+
+    /// Of topics that had the name before: their logs are gone, but what was told of each must fit one.
+    fn judge_past(&self, operations: &[&Operation]) -> Vec<String> {
+        let mut by_id: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
+        operations.iter().for_each(|operation| by_id.entry(&operation.of).or_default().push(operation));
+        let mut faults = Vec::new();
+        for (of, operations) in by_id {
+            let mut ids: BTreeMap<i64, &str> = BTreeMap::new();
+            for operation in &operations {
+                let (Asked::Append { ids: asked, .. }, Told::Appended { first, last }) =
+                    (&operation.asked, operation.told)
+                else {
+                    continue;
+                };
+                let given =
+                    (first..=last).zip(asked).filter_map(|(seq, id)| ids.insert(seq, id).map(|other| (seq, other)));
+                faults.extend(given.map(|(seq, other)| format!("I4: {of}: seq {seq} was {other}'s already")));
+                if last - first + 1 != asked.len() as i64 {
+                    faults.push(format!("I2: {of}: {asked:?} acknowledged as {first}..={last}"));
+                }
+            }
+            faults.extend(disordered(&operations, Operation::place_told));
+            faults.extend(self.revived(&operations));
+        }
+        faults
+    }
+
+    /// Operations that began after their topic was known to be dropped.
+    fn revived(&self, operations: &[&Operation]) -> Vec<String> {
+        let is_late = |operation: &&&Operation| {
+            operation.asked != Asked::Glance
+                && self.dropped.iter().any(|(of, ended)| *of == operation.of && *ended < operation.begun)
+        };
+        let late = operations.iter().filter(is_late);
+        late.map(|operation| format!("I2: told of a topic that had been dropped: {operation:?}")).collect()
     }
 }
 
@@ -184,6 +230,15 @@ impl Operation {
             _ => None,
         }
     }
+
+    /// The same, by the answer alone.
+    fn place_told(&self) -> Option<(i64, i64)> {
+        match (&self.asked, self.told) {
+            (_, Told::Appended { first, last }) => Some((first - 1, last)),
+            (Asked::Read, Told::Cut { end, .. }) => Some((end - 1, end - 1)),
+            _ => None,
+        }
+    }
 }
 
 impl Expects {
@@ -193,12 +248,12 @@ impl Expects {
 }
 
 /// Operations whose last possible place lies before what was known when they began.
-fn disordered(operations: &[&Operation], seqs: &BTreeMap<&str, i64>, log: &[Row]) -> Vec<String> {
+fn disordered(operations: &[&Operation], place: impl Fn(&Operation) -> Option<(i64, i64)>) -> Vec<String> {
     let mut moments: Vec<(u64, Option<&Operation>, i64)> = Vec::new();
     for operation in operations {
         moments.push((operation.begun, Some(operation), 0));
         // Of what was never answered nobody knew when it had happened.
-        if let Some((_, last)) = operation.place(seqs, log).filter(|_| operation.told != Told::Unclear) {
+        if let Some((_, last)) = place(operation).filter(|_| operation.told != Told::Unclear) {
             moments.push((operation.ended, None, last));
         }
     }
@@ -209,7 +264,7 @@ fn disordered(operations: &[&Operation], seqs: &BTreeMap<&str, i64>, log: &[Row]
             known = known.max(last);
             continue;
         };
-        if let Some((greatest, _)) = operation.place(seqs, log).filter(|(greatest, _)| *greatest < known) {
+        if let Some((greatest, _)) = place(operation).filter(|(greatest, _)| *greatest < known) {
             faults.push(format!(
                 "I4: {:?} by client {} was told {:?}: it took place at {greatest} at the latest, but {known} was known when it began",
                 operation.asked, operation.client, operation.told

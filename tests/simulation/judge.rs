@@ -7,26 +7,27 @@ use tokio::time::{Instant, sleep};
 
 use crate::TOPICS;
 use crate::history::{Asked, Operation, Told};
-use crate::others::{Edit, Other};
+use crate::others::Other;
+use crate::stopped;
 use crate::wire::{Ask, Batch, Row, Said, ask};
 use crate::world::World;
 
 /// Within this, one owner is open and appends are acknowledged (I15).
-const RECOVERY_MAX: Duration = Duration::from_secs(60);
+pub(crate) const RECOVERY_MAX: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Within this, a topic is served whose neighbour has stopped (I16).
-const NEIGHBOUR_MAX: Duration = Duration::from_secs(5);
 
 /// Is the other engine until the end of all faults, then looks.
 pub(crate) async fn live(world: Arc<World>) -> turmoil::Result {
-    let other_engine = Other::open(&world).await;
-    other_engine.work().await;
+    Other::open(&world).await.work().await;
+    while !world.is_quiet() {
+        sleep(Duration::from_millis(50)).await;
+    }
     for topic in TOPICS {
-        if !append(&world, topic, "last").await {
+        if append(&world, topic, "last").await.is_none() {
             return Ok(());
         }
     }
-    stop_one(&world, &other_engine).await;
+    stopped::look(&world).await;
     let before = dump(&world, 0).await;
     // Another owner, which knows only what the store says.
     let other = world.plan.nodes - 1;
@@ -41,136 +42,88 @@ pub(crate) async fn live(world: Arc<World>) -> turmoil::Result {
         else {
             continue;
         };
+        let (count, flushed_count) = (after.1.len(), flushed.1.len());
         if before != after {
-            world.violated(format!(
-                "I2: {topic}: another owner found {} rows instead of {}",
-                after.len(),
-                before.len()
-            ));
+            world.violated(format!("I2: {topic}: another owner found {count} rows instead of {}", before.1.len()));
         }
         if after != flushed {
-            world.violated(format!("I12: {topic}: {} rows before a flush, {} after", after.len(), flushed.len()));
+            world.violated(format!("I12: {topic}: {count} rows before a flush, {flushed_count} after"));
         }
-        let faults = world.history.lock().judge(topic, after);
+        let faults = world.history.lock().judge(topic, &after.0, &after.1);
         faults.into_iter().for_each(|fault| world.violated(format!("{topic}: {fault}")));
     }
     Ok(())
 }
 
-/// Appends one row, and writes down what came of it. False if nobody took it.
-async fn append(world: &World, topic: &str, id: &str) -> bool {
-    let (row, begun) = (row(topic, id), world.moment());
-    let said = insist(world, None, row.clone()).await;
-    record(world, row, begun, said.as_ref());
-    said.is_some()
+/// Appends one row, whose id begins so, and writes down what came of it. `None`: nobody took it.
+pub(crate) async fn append(world: &World, topic: &str, id: &str) -> Option<Told> {
+    match append_within(world, topic, id, RECOVERY_MAX).await {
+        Ok(told) => Some(told),
+        Err(why) => {
+            world.violated(format!(
+                "I15: nobody takes an event of {topic} within {RECOVERY_MAX:?} of the last fault: {why}"
+            ));
+            None
+        }
+    }
 }
 
-fn row(topic: &str, id: &str) -> Ask {
-    let rows = vec![("k-0".to_owned(), format!("{id}-{topic}"))];
-    Ask::Append(Batch { topic: topic.into(), rows, expects: None, producer: None })
-}
-
-fn record(world: &World, asked: Ask, begun: u64, said: Option<&Said>) {
-    let Ask::Append(Batch { topic, rows, expects, .. }) = asked else { return };
-    let told = match said {
-        Some(Said::Appended { first, last, .. }) => Told::Appended { first: *first, last: *last },
-        Some(Said::Refused(_) | Said::NotOwner) => Told::Refused,
-        _ => Told::Unclear,
+/// The same, but nobody needs to take it. Errors: why nobody did.
+pub(crate) async fn append_within(world: &World, topic: &str, id: &str, limit: Duration) -> Result<Told, String> {
+    let begun = world.moment();
+    let id = format!("{id}-{topic}-{begun}");
+    let batch = Batch { topic: topic.into(), rows: vec![("k-0".into(), id.clone())], expects: None, producer: None };
+    let (of, told) = match insist_within(world, None, &Ask::Append(batch), limit).await? {
+        Said::Appended { of, first, last, .. } => (of, Told::Appended { first, last }),
+        _ => (String::new(), Told::Unclear),
     };
-    let asked = Asked::Append { ids: rows.into_iter().map(|(_, id)| id).collect(), expects };
-    let operation = Operation { client: usize::MAX, topic, asked, begun, ended: world.moment(), told };
+    let (asked, topic) = (Asked::Append { ids: vec![id], expects: None }, topic.to_owned());
+    let operation = Operation { client: usize::MAX, topic, of, asked, begun, ended: world.moment(), told };
     world.history.lock().operations.push(operation);
+    Ok(told)
 }
 
-/// I16: a topic whose table another engine rolls back stops, its neighbours go on, and it goes on too once an operator has put things right.
-async fn stop_one(world: &Arc<World>, other: &Other) {
-    let (ailing, well) = (TOPICS[0], &TOPICS[1..]);
-    for id in ["kept", "rolled-back"] {
-        append(world, ailing, id).await;
-        insist(world, None, Ask::Flush { topic: ailing.into() }).await;
-    }
-    let Some(newest) = commit(world, other, ailing, Edit::RollBack).await else { return };
-    // Its owner may not know yet: then it is acknowledged, and must not be lost.
-    for number in 0..world.plan.nodes {
-        let (row, begun) = (row(ailing, &format!("after-{number}")), world.moment());
-        let said = ask(&format!("node-{number}"), &row, PATIENCE).await.ok();
-        record(world, row, begun, said.as_ref());
-    }
-    if !refuses(world, ailing).await {
-        return world.violated(format!("I8: {ailing}: its table was rolled back, and flushes go on"));
-    }
-    for round in 0..3 {
-        for topic in well {
-            let begun = Instant::now();
-            append(world, topic, &format!("beside-{round}")).await;
-            insist(world, None, Ask::Flush { topic: (*topic).into() }).await;
-            if begun.elapsed() > NEIGHBOUR_MAX {
-                world.violated(format!("I16: {topic} took {:?} while {ailing} had stopped", begun.elapsed()));
-            }
-        }
-    }
-    commit(world, other, ailing, Edit::Show(newest)).await;
-    insist(world, None, Ask::Resume { topic: ailing.into() }).await;
-    append(world, ailing, "resumed").await;
-}
+/// A topic's id and rows.
+type Dump = (String, Vec<Row>);
 
-/// A commit of the other engine, which nothing hinders now.
-async fn commit(world: &World, other: &Other, topic: &str, edit: Edit) -> Option<i64> {
-    for _ in 0..10 {
-        match other.commit(topic, edit).await {
-            Ok(Some(before)) => return Some(before),
-            found => world.note(format_args!("the other engine: {edit:?} of {topic}: {found:?}")),
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    world.violated(format!("I15: the other engine could not do {edit:?} of {topic}"));
-    None
-}
-
-/// True once the owner of a topic refuses to flush it.
-async fn refuses(world: &World, topic: &str) -> bool {
-    for attempt in 0..100 {
-        let node = format!("node-{}", attempt % world.plan.nodes);
-        if let Ok(Said::Refused(reason)) = ask(&node, &Ask::Flush { topic: topic.into() }, PATIENCE).await
-            && reason.contains("rolled back")
-        {
-            return true;
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    false
-}
-
-async fn dump(world: &World, node: usize) -> Vec<Vec<Row>> {
+async fn dump(world: &World, node: usize) -> Vec<Dump> {
     let mut logs = Vec::new();
     for topic in TOPICS {
-        if let Some(Said::Rows(rows)) = insist(world, Some(node), Ask::Dump { topic: topic.into() }).await {
-            logs.push(rows);
+        if let Some(Said::Rows { of, rows }) = insist(world, Some(node), Ask::Dump { topic: topic.into() }).await {
+            logs.push((of, rows));
         }
     }
     logs
 }
 
 /// Asks, one node or all in turn, until there is an answer that says something. An append that is unclear is asked no more: it would be there twice.
-async fn insist(world: &World, node: Option<usize>, question: Ask) -> Option<Said> {
+pub(crate) async fn insist(world: &World, node: Option<usize>, question: Ask) -> Option<Said> {
+    let said = insist_within(world, node, &question, RECOVERY_MAX).await;
+    let violated = |why| {
+        world.violated(format!(
+            "I15: no answer to {question:?} of {node:?} within {RECOVERY_MAX:?} of the last fault: {why}"
+        ))
+    };
+    said.map_err(violated).ok()
+}
+
+/// Errors: the last reason why there was no answer.
+async fn insist_within(world: &World, node: Option<usize>, question: &Ask, limit: Duration) -> Result<Said, String> {
     let begun = Instant::now();
     let mut last = String::new();
     for attempt in 0.. {
-        if begun.elapsed() > RECOVERY_MAX {
+        if begun.elapsed() > limit {
             break;
         }
         let node = node.unwrap_or(attempt % world.plan.nodes);
-        match ask(&format!("node-{node}"), &question, PATIENCE).await {
+        match ask(&format!("node-{node}"), question, PATIENCE).await {
             Ok(Said::Refused(reason)) => last = reason,
             Ok(Said::NotOwner) => last = "it is not the owner".into(),
             Ok(Said::Unclear(reason)) if !matches!(question, Ask::Append(_)) => last = reason,
-            Ok(said) => return Some(said),
+            Ok(said) => return Ok(said),
             Err(error) => last = error.to_string(),
         }
         sleep(Duration::from_millis(100)).await;
     }
-    world.violated(format!(
-        "I15: no answer to {question:?} of {node:?} within {RECOVERY_MAX:?} of the last fault: {last}"
-    ));
-    None
+    Err(last)
 }

@@ -10,17 +10,24 @@
 mod audit;
 mod client;
 mod faults;
+mod floor;
+mod folder;
 mod history;
 mod judge;
 mod network;
 mod node;
 mod objects;
+mod operator;
 mod others;
+mod outsider;
 mod plan;
+mod plots;
+mod power;
 mod proof;
 mod report;
 mod run;
 mod server;
+mod stopped;
 mod wire;
 mod world;
 
@@ -31,9 +38,17 @@ use plan::Plan;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use report::Outcome;
+use schemas::planted::Bug;
 
-/// The topics of every run: two of one tenant, and another's, which has the name of one of them.
-const TOPICS: [&str; 3] = ["orders", "clicks", "acme/orders"];
+/// Every so many seeds, a local folder is looked at as well.
+const FOLDER_EVERY: u64 = 10;
+
+/// The topics of every run: three of one tenant, and another's, which has the name of one of them.
+const TOPICS: [&str; 4] = ["orders", AILING, REMADE, "acme/orders"];
+/// The one whose table others meddle with, so that it stops.
+const AILING: &str = "clicks";
+/// The one that is dropped and made again.
+const REMADE: &str = "visits";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -56,21 +71,41 @@ fn main() -> ExitCode {
 fn one(arguments: &[String]) -> ExitCode {
     let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
     let seed = number(0);
+    let bug = arguments.get(4).map(|name| {
+        let bug = Bug::ALL.into_iter().find(|known| format!("{known:?}") == *name);
+        bug.expect("a bug of this name")
+    });
+    if let Some(bug) = bug {
+        schemas::planted::plant(bug);
+    }
+    if bug.is_some_and(|bug| folder::BUGS.contains(&bug)) {
+        return tell(&Outcome { seed, violations: folder::look(seed), ..Outcome::default() });
+    }
     // Whatever asks the machine for randomness gets the seed's: the order of hash maps, the client's jitter, Avro's marks.
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
-    let _clocks = mad_turmoil::time::SimClocksGuard::init();
-    if let Some(bug) = arguments.get(4) {
-        let bug = schemas::planted::Bug::ALL.into_iter().find(|known| format!("{known:?}") == *bug);
-        schemas::planted::plant(bug.expect("a bug of this name"));
-    }
+    let clocks = mad_turmoil::time::SimClocksGuard::init();
     let panics = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
     let seen = std::sync::Arc::clone(&panics);
-    std::panic::set_hook(Box::new(move |panic| seen.lock().push(panic.to_string())));
+    std::panic::set_hook(Box::new(move |panic| {
+        let file = panic.location().map_or("", |location| location.file());
+        let is_ours = ["turmoil", "tests/simulation"].iter().any(|of| file.contains(of));
+        seen.lock().push((is_ours, panic.to_string()));
+    }));
     if std::env::var_os("LOGS").is_some() {
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr).init();
     }
     let world = run::run(Plan::new(seed, number(1) as usize, number(2) as usize));
-    panics.lock().drain(..).for_each(|panic| world.violated(format!("a task panicked: {panic}")));
+    for (is_ours, panic) in panics.lock().drain(..) {
+        match is_ours {
+            true => world.failed(format!("the simulation panicked: {panic}")),
+            false => world.violated(format!("a task panicked: {panic}")),
+        }
+    }
+    // Only now: what a folder's store asks the machine for is not the seed's.
+    drop(clocks);
+    if bug.is_none() && seed.is_multiple_of(FOLDER_EVERY) {
+        folder::look(seed).into_iter().for_each(|fault| world.violated(fault));
+    }
     let trace = world.trace();
     if let Some(file) = arguments.get(3).filter(|file| !file.is_empty()) {
         std::fs::write(file, &trace).expect("a place for the trace");
@@ -79,6 +114,7 @@ fn one(arguments: &[String]) -> ExitCode {
     let outcome = Outcome {
         seed,
         violations: world.violations(),
+        failures: world.failures(),
         fired: world
             .store
             .lock()
@@ -93,6 +129,11 @@ fn one(arguments: &[String]) -> ExitCode {
         unclear: history.count(|operation| operation.told == history::Told::Unclear),
         trace: blake3::hash(trace.as_bytes()).to_hex().to_string(),
     };
-    println!("{}", serde_json::to_string(&outcome).expect("an outcome is plain data"));
-    if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    tell(&outcome)
+}
+
+/// Prints an outcome as the last line.
+fn tell(outcome: &Outcome) -> ExitCode {
+    println!("{}", serde_json::to_string(outcome).expect("an outcome is plain data"));
+    if outcome.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use arrow::array::{AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use async_trait::async_trait;
-use catalog::Store;
 use catalog::storage::StoreConfig;
 use catalog::table::{TableState, Tables};
 use catalog::topics::Topics;
 use catalog::view::{Asked, LastSeqs, LastSeqsFound, Matching, ReadView};
-use ingest::engine::{AppendOptions, Condition, Detail, Ownership, Parts, ProducerIdentity, Resume, Terms};
+use catalog::{Env, Store};
+use ingest::engine::{AppendOptions, Condition, Detail, Ownership, Parts, ProducerIdentity, Receipt, Resume, Terms};
 use ingest::{Engine, IngestError, Settings};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -33,7 +33,7 @@ use crate::{TOPICS, server};
 /// Longest the store tries a conditional write, milliseconds.
 const DEADLINE_MS: u64 = 5_000;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A node's process.
 #[derive(Debug)]
@@ -106,16 +106,21 @@ async fn serve(mut stream: TcpStream, world: &World, process: Option<Arc<Process
     Ok(wire::send(&mut stream, &said).await?)
 }
 
+/// The store, for whoever has a clock and randomness.
+pub(crate) async fn open_store(env: &Env) -> catalog::Result<Store> {
+    let options = [("aws_endpoint", format!("http://{}", server::HOST)), ("aws_skip_signature", "true".into())];
+    let config = StoreConfig {
+        url: format!("s3://{}", server::BUCKET),
+        options: options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        deadline_ms: DEADLINE_MS,
+    };
+    Store::open_over(&config, env.clone(), Arc::new(Simulated)).await
+}
+
 impl Process {
     async fn open(world: &Arc<World>, me: usize) -> Result<Self, Failure> {
         let env = world.env(me);
-        let options = [("aws_endpoint", format!("http://{}", server::HOST)), ("aws_skip_signature", "true".into())];
-        let config = StoreConfig {
-            url: format!("s3://{}", server::BUCKET),
-            options: options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            deadline_ms: DEADLINE_MS,
-        };
-        let store = Store::open_over(&config, env.clone(), Arc::new(Simulated)).await?;
+        let store = open_store(&env).await?;
         let topics = Topics::new(store.clone(), env.clone());
         let tables = Tables::new(store.clone(), env.clone());
         let reader = Arc::new(Reader { tables: tables.clone(), files: Mutex::default() });
@@ -140,7 +145,7 @@ impl Process {
             }
             let made = match named(topic) {
                 Ok((tenant, spec)) => self.engine.create_topic(&tenant, spec).await.map(drop),
-                Err(error) => return world.violated(format!("the topic's definition: {error}")),
+                Err(error) => return world.failed(format!("the topic's definition: {error}")),
             };
             world.note(format_args!("node-{me} makes {topic}: {made:?}"));
         }
@@ -154,19 +159,23 @@ impl Process {
     async fn answer(&self, world: &World, ask: Ask) -> Said {
         let refused = |error: Failure| Said::Refused(error.to_string());
         match ask {
-            Ask::Append(batch) => self.append(batch).await.unwrap_or_else(|error| told(&error)),
+            Ask::Append(batch) => self.append(batch).await,
             Ask::Producer { topic, name } => self.epoch(&topic, &name).await.unwrap_or_else(|error| told(&error)),
             Ask::Flush { topic } => self.flush(&topic).await.map_or_else(|error| told(&error), |()| Said::Done),
             Ask::Resume { topic } => self.resume(&topic).await.map_or_else(|error| told(&error), |()| Said::Done),
+            Ask::Drop { topic } => self.drop_topic(&topic).await,
+            Ask::Sweep { topic } => self.sweep(&topic).await.map_or_else(|error| told(&error), |()| Said::Done),
             Ask::TakeOver => match self.engine.take_over(None).await {
                 Ok(()) => Said::Done,
                 Err(error) => Said::Refused(error.to_string()),
             },
             Ask::Look { topic, is_fresh } => match self.read(world, &topic, is_fresh).await {
-                Ok(rows) => Said::Cut { end: rows.len() as i64 + 1, hash: rows.iter().fold(0, link) },
+                Ok((of, rows)) => Said::Cut { of, end: rows.len() as i64 + 1, hash: rows.iter().fold(0, link) },
                 Err(error) => refused(error),
             },
-            Ask::Dump { topic } => self.read(world, &topic, true).await.map_or_else(refused, Said::Rows),
+            Ask::Dump { topic } => {
+                self.read(world, &topic, true).await.map_or_else(refused, |(of, rows)| Said::Rows { of, rows })
+            }
         }
     }
 
@@ -180,13 +189,44 @@ impl Process {
         self.engine.resume_topic(&tenant, &name).await.map(drop)
     }
 
+    async fn sweep(&self, topic: &str) -> Result<(), IngestError> {
+        let (tenant, name) = names(topic)?;
+        self.engine.sweep_topic(&tenant, &name).await.map(drop)
+    }
+
+    async fn drop_topic(&self, topic: &str) -> Said {
+        let (Ok(def), Ok((tenant, name))) = (self.def(topic), names(topic)) else {
+            return Said::Refused("no such topic".into());
+        };
+        match self.engine.drop_topic(&tenant, &name).await {
+            Ok(()) => Said::Dropped { of: def.id.to_string() },
+            Err(error) => told(&error),
+        }
+    }
+
     async fn epoch(&self, topic: &str, name: &str) -> Result<Said, IngestError> {
         let (tenant, of) = names(topic)?;
         let issued = self.engine.producer_epoch(&tenant, &of, name, Resume::No).await?;
         Ok(Said::Epoch { epoch: issued.producer_epoch, next: issued.next_producer_seq })
     }
 
-    async fn append(&self, batch: Batch) -> Result<Said, IngestError> {
+    async fn append(&self, batch: Batch) -> Said {
+        // The appender looks its topic up before it awaits anything, so it is this one.
+        let Ok(def) = self.def(&batch.topic) else { return Said::Refused("no such topic".into()) };
+        let of = def.id.to_string();
+        match self.submit(batch).await {
+            Ok(Receipt { first_seq: Some(Seq(first)), last_seq: Some(Seq(last)), duplicate, .. }) => {
+                Said::Appended { of, first, last, duplicate }
+            }
+            Ok(Receipt { refused, .. }) => Said::Refused(format!("{refused:?}")),
+            Err(error) => match error.detail() {
+                Some(Detail::ConditionFailed { last_seq, .. }) => Said::ConditionFailed { of, last: last_seq.0 },
+                _ => told(&error),
+            },
+        }
+    }
+
+    async fn submit(&self, batch: Batch) -> Result<Receipt, IngestError> {
         let Batch { topic, rows, expects, producer } = batch;
         let producer_seq = producer.as_ref().map(|(_, _, seq)| *seq);
         let identity = producer.map(|(name, epoch, _)| ProducerIdentity { name, epoch });
@@ -198,19 +238,17 @@ impl Process {
         let options = AppendOptions { identity, ..AppendOptions::default() };
         let (tenant, name) = names(&topic)?;
         let mut appender = self.engine.appender(&tenant, &name, options).await?;
-        let receipt = appender.submit(record_batch(&rows), terms).await?.await?;
-        Ok(match (receipt.first_seq, receipt.last_seq) {
-            (Some(first), Some(last)) => Said::Appended { first: first.0, last: last.0, duplicate: receipt.duplicate },
-            _ => Said::Refused(format!("{:?}", receipt.refused)),
-        })
+        appender.submit(record_batch(&rows), terms).await?.await
     }
 
     /// All events of a topic that this node sees; if it is to be fresh, everything among them that was acknowledged before the call. A standby reads too.
-    async fn read(&self, world: &World, topic: &str, is_fresh: bool) -> Result<Vec<Row>, Failure> {
+    async fn read(&self, world: &World, topic: &str, is_fresh: bool) -> Result<(String, Vec<Row>), Failure> {
         if is_fresh {
             self.engine.catch_up().await?;
         }
-        let view = match ReadView::open(&*self.engine.tail(), &self.tables, self.def(topic)?).await {
+        let def = self.def(topic)?;
+        let of = def.id.to_string();
+        let view = match ReadView::open(&*self.engine.tail(), &self.tables, def).await {
             Ok(view) => view,
             Err(error) => {
                 if error.kind() == ErrorKind::Internal {
@@ -233,14 +271,13 @@ impl Process {
             world
                 .violated(format!("I3: {topic}: a view up to {end} has {in_table} rows in the table and {tail} after"));
         }
-        Ok(rows)
+        Ok((of, rows))
     }
 }
 
 /// An error as a client is told of it.
 fn told(error: &IngestError) -> Said {
     match error.detail() {
-        Some(Detail::ConditionFailed { last_seq, .. }) => return Said::ConditionFailed { last: last_seq.0 },
         Some(Detail::NotOwner { .. }) => return Said::NotOwner,
         Some(detail) => return Said::ProducerRefused(format!("{detail:?}")),
         None => {}

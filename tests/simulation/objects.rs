@@ -1,8 +1,15 @@
 //! Objects in memory whose conditional writes are truly atomic, and what has ever become of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
+
+/// Length of a segment that holds a SEAL and nothing else.
+pub(crate) const SEAL_BYTES: usize = 176;
+/// A stale list shows what was there up to so many puts ago.
+const STALE_PUTS: u64 = 100;
 
 /// An object.
 #[derive(Clone, Debug)]
@@ -10,6 +17,10 @@ pub(crate) struct Object {
     pub(crate) body: Bytes,
     /// Made from the content, as on S3.
     pub(crate) etag: String,
+    /// When it was written, since the begin of the run.
+    pub(crate) written: Duration,
+    /// How many puts had happened by then.
+    pub(crate) number: u64,
 }
 
 /// What a put asks for.
@@ -29,11 +40,20 @@ pub(crate) enum Refused {
     NotFound,
 }
 
+/// An object as a list shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) path: String,
+    pub(crate) length: usize,
+    pub(crate) etag: String,
+    pub(crate) written: Duration,
+}
+
 /// All objects by path, and their past.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {
     now: BTreeMap<String, Object>,
-    /// Every content that ever stood at a path.
+    /// Every content that ever stood at a path, but for SEALs that came when the floor had passed their place: those mean nothing (P1).
     pub(crate) ever: BTreeMap<String, BTreeSet<String>>,
     /// Every path at which something was removed.
     pub(crate) removed: BTreeSet<String>,
@@ -42,13 +62,21 @@ pub(crate) struct Objects {
     /// All objects as they were when a lane's floor had just moved, and when that was, in words.
     pub(crate) moments: Vec<(String, Objects)>,
     /// Paths as a stale list shows them.
-    stale: Vec<(String, usize, String)>,
+    stale: Vec<Listed>,
     puts: u64,
+    /// Others have done something to a table, and are to undo it: as long, not everything can be proven.
+    pub(crate) is_meddled: bool,
 }
 
 impl Objects {
     /// Writes if the condition holds, in one step. Returns the new ETag.
-    pub(crate) fn put(&mut self, path: &str, body: Bytes, condition: &Condition) -> Result<String, Refused> {
+    pub(crate) fn put(
+        &mut self,
+        path: &str,
+        body: Bytes,
+        condition: &Condition,
+        now: Duration,
+    ) -> Result<String, Refused> {
         let held = self.now.get(path);
         match (condition, held) {
             (Condition::None, _) | (Condition::Absent, None) => {}
@@ -57,12 +85,15 @@ impl Objects {
             _ => return Err(Refused::Precondition),
         }
         self.puts += 1;
-        if self.puts.is_multiple_of(20) {
+        if self.puts.is_multiple_of(STALE_PUTS) {
             self.stale = self.list("").collect();
         }
         let etag = etag(&body);
-        self.ever.entry(path.to_owned()).or_default().insert(etag.clone());
-        self.now.insert(path.to_owned(), Object { body: body.clone(), etag: etag.clone() });
+        if self.now.contains_key(path) || !self.is_stale_seal(path, &body) {
+            self.ever.entry(path.to_owned()).or_default().insert(etag.clone());
+        }
+        let object = Object { body: body.clone(), etag: etag.clone(), written: now, number: self.puts };
+        self.now.insert(path.to_owned(), object);
         if path.starts_with("lanes/") && path.ends_with("/root.json") {
             self.keep_moment(path, &body);
             self.roots.push((path.to_owned(), body));
@@ -72,14 +103,19 @@ impl Objects {
 
     /// Keeps all there is if this revision of a root has another floor than the one before.
     fn keep_moment(&mut self, path: &str, root: &[u8]) {
-        let floor = |root: &[u8]| {
-            serde_json::from_slice::<serde_json::Value>(root).ok().map(|root| root["content"]["floor"].clone())
-        };
+        let floor = |root: &[u8]| place(&content(root)["floor"]);
         let before = self.roots.iter().rev().find(|(other, _)| other == path);
-        if before.is_some_and(|(_, before)| floor(before) != floor(root)) {
+        if !self.is_meddled && before.is_some_and(|(_, before)| floor(before) != floor(root)) {
             let when = format!("the move of a floor in root {} of {path}", self.roots.len());
             self.moments.push((when, Self { now: self.now.clone(), ..Self::default() }));
         }
+    }
+
+    /// True if this is a SEAL for a slot below its lane's floor.
+    fn is_stale_seal(&self, path: &str, body: &[u8]) -> bool {
+        let Some((lane, epoch, slot)) = slot(path).filter(|_| body.len() == SEAL_BYTES) else { return false };
+        let root = self.get(&format!("{lane}/root.json")).map(|object| content(&object.body)).unwrap_or_default();
+        (epoch, slot) < place(&root["floor"])
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<&Object> {
@@ -95,15 +131,20 @@ impl Objects {
         is_there
     }
 
-    /// Path, length, ETag.
-    pub(crate) fn list(&self, prefix: &str) -> impl Iterator<Item = (String, usize, String)> {
+    /// What begins so.
+    pub(crate) fn list(&self, prefix: &str) -> impl Iterator<Item = Listed> {
         let under = self.now.range(prefix.to_owned()..).take_while(move |(path, _)| path.starts_with(prefix));
-        under.map(|(path, object)| (path.clone(), object.body.len(), object.etag.clone()))
+        under.map(|(path, object)| Listed {
+            path: path.clone(),
+            length: object.body.len(),
+            etag: object.etag.clone(),
+            written: object.written,
+        })
     }
 
     /// As it was a while ago.
-    pub(crate) fn stale_list(&self, prefix: &str) -> Vec<(String, usize, String)> {
-        self.stale.iter().filter(|(path, ..)| path.starts_with(prefix)).cloned().collect()
+    pub(crate) fn stale_list(&self, prefix: &str) -> Vec<Listed> {
+        self.stale.iter().filter(|listed| listed.path.starts_with(prefix)).cloned().collect()
     }
 
     /// Another object than `path`, near it.
@@ -116,4 +157,22 @@ impl Objects {
 /// An ETag, in its quotes.
 pub(crate) fn etag(body: &[u8]) -> String {
     format!("\"{}\"", &blake3::hash(body).to_hex()[..32])
+}
+
+/// Lane, epoch and slot of a segment's path.
+pub(crate) fn slot(path: &str) -> Option<(&str, u64, u64)> {
+    let (lane, place) = path.split_once("/w/")?;
+    let (epoch, slot) = place.split_once('/')?;
+    Some((lane, epoch.parse().ok()?, slot.parse().ok()?))
+}
+
+/// What a register holds; null if it is none.
+pub(crate) fn content(register: &[u8]) -> Value {
+    let mut register: Value = serde_json::from_slice(register).unwrap_or_default();
+    register["content"].take()
+}
+
+/// Epoch and slot, as a root says them.
+pub(crate) fn place(of: &Value) -> (u64, u64) {
+    (of["epoch"].as_u64().unwrap_or_default(), of["slot"].as_u64().unwrap_or_default())
 }

@@ -49,10 +49,13 @@ impl Plan {
             linger_ms: Some(random.random_range(0..10)),
             puts_in_flight_max: random.random_range(1..6),
             checkpoint_bytes: random.random_range(2_000..40_000),
+            sweep_interval_ms: random.random_range(1_000..20_000),
             ..Settings::default()
         };
         let strike_interval_ms = random.random_range(1_500..6_000);
         let (nodes, reads) = (random.random_range(2..4), random.random_range(2..6));
+        // A taker, an owner, and one who follows.
+        let nodes = if rates.contains_key(&Fault::StaleTaker) { 3 } else { nodes };
         // Files so small that what little is appended fills some of level 1, and buckets.
         let settings = Settings {
             maintenance_interval_ms: random.random_range(50..1_000),

@@ -35,7 +35,7 @@ pub(crate) fn prove(world: &Arc<World>) {
     moments = moments.into_iter().rev().step_by(every).collect();
     // Its clock stands still: nothing here takes time.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let Ok(runtime) = runtime else { return world.violated("no runtime to prove the store with".to_owned()) };
+    let Ok(runtime) = runtime else { return world.failed("no runtime to prove the store with".to_owned()) };
     for (when, objects) in moments.into_iter().chain([("the end".to_owned(), end)]) {
         let reports = runtime.block_on(Box::pin(reports(world, objects)));
         for report in reports.unwrap_or_else(|error| vec![format!("the store cannot be opened: {error}")]) {

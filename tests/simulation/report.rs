@@ -20,10 +20,13 @@ const TWICE_EVERY: u64 = 20;
 const SEEDS_PER_BUG: u64 = 100;
 
 /// What became of one seed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) seed: u64,
+    /// Laws that were broken.
     pub(crate) violations: Vec<String>,
+    /// What the simulation itself could not do.
+    pub(crate) failures: Vec<String>,
     pub(crate) fired: BTreeMap<String, u64>,
     pub(crate) operations: usize,
     pub(crate) acknowledged: usize,
@@ -33,6 +36,13 @@ pub(crate) struct Outcome {
     pub(crate) unclear: usize,
     /// Hash of the whole trace.
     pub(crate) trace: String,
+}
+
+impl Outcome {
+    /// No law was broken, and the simulation could do all that it wanted to.
+    pub(crate) fn holds(&self) -> bool {
+        self.violations.is_empty() && self.failures.is_empty()
+    }
 }
 
 /// What the caller wants, from the environment.
@@ -107,7 +117,7 @@ fn replay(wanted: &Wanted) -> ExitCode {
     match run(wanted, seed, wanted.bug.as_deref(), &file) {
         Ok(outcome) => {
             println!("{outcome:#?}\ntrace: {file}");
-            if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if outcome.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             println!("{error}");
@@ -163,13 +173,13 @@ fn seeds_hold(wanted: &Wanted, tally: &mut Tally) {
     let (mut outcomes, mut twice) = (Vec::new(), Vec::new());
     let seeds: Vec<_> = wanted.seeds.clone().collect();
     run_many(wanted, seeds, None, |seed, outcome| {
-        tally.count(outcome.as_ref().is_ok_and(|outcome| outcome.violations.is_empty()));
+        tally.count(outcome.as_ref().is_ok_and(Outcome::holds));
         match outcome {
             Ok(outcome) => {
-                for violation in &outcome.violations {
-                    println!("seed {seed}: {violation}");
+                for what in outcome.violations.iter().chain(&outcome.failures) {
+                    println!("seed {seed}: {what}");
                 }
-                if !outcome.violations.is_empty() {
+                if !outcome.holds() {
                     println!("  again: {}", again(wanted, seed));
                 }
                 outcomes.push(outcome);
@@ -231,10 +241,14 @@ fn bugs_are_found(wanted: &Wanted, tally: &mut Tally) {
         let seeds = (wanted.seeds.start..wanted.seeds.start + SEEDS_PER_BUG).collect();
         run_many(wanted, seeds, Some(&name), |seed, outcome| {
             tried += 1;
-            found = match outcome {
-                Ok(outcome) => outcome.violations.first().map(|violation| (seed, violation.clone())),
-                Err(died) => Some((seed, died)),
-            };
+            // A law must have been broken: that a seed could not be run to its end shows nothing.
+            match outcome {
+                Ok(outcome) => {
+                    outcome.failures.iter().for_each(|failure| println!("  {name}: seed {seed}: {failure}"));
+                    found = outcome.violations.into_iter().next().map(|violation| (seed, violation));
+                }
+                Err(died) => println!("  {name}: {died}"),
+            }
             found.is_none()
         });
         tally.count(found.is_some());

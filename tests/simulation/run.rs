@@ -1,5 +1,6 @@
 //! One run: hosts and network of a seed, a nemesis outside of them, and the judgement at the end.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,11 +10,14 @@ use turmoil::{Builder, Sim};
 
 use crate::faults::Fault;
 use crate::plan::Plan;
+use crate::plots::Plot;
 use crate::world::World;
-use crate::{audit, client, judge, node, proof, server};
+use crate::{audit, client, judge, node, operator, proof, server};
 
 /// What a step is: every host runs for as long, and no message takes less.
 const TICK: Duration = Duration::from_millis(5);
+/// Ports that connections go out from; those below are listened at.
+const PORTS: RangeInclusive<u16> = 8_192..=65_535;
 /// Faults end at the latest then, whether the clients are done or not.
 const FAULTS_MAX: Duration = Duration::from_secs(600);
 /// Longest that one of the nemesis's strokes lasts, milliseconds.
@@ -30,6 +34,8 @@ pub(crate) fn run(plan: Plan) -> Arc<World> {
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(10))
         .tcp_capacity(4096)
+        // A port is a connection's for ever where the other side never hears that it ended: so many must not be needed in a run.
+        .ephemeral_ports(PORTS)
         .enable_random_order()
         .rng_seed(world.plan.seed)
         .build();
@@ -42,9 +48,10 @@ pub(crate) fn run(plan: Plan) -> Arc<World> {
     for number in 0..world.plan.clients {
         sim.client(format!("client-{number}"), client::live(Arc::clone(&world), number));
     }
+    sim.client("operator", operator::live(Arc::clone(&world)));
     sim.client("judge", judge::live(Arc::clone(&world)));
     if let Err(error) = drive(&mut sim, &world) {
-        world.violated(format!("the simulation ended: {error}"));
+        world.failed(format!("the simulation ended: {error}"));
     }
     audit::look(&world);
     proof::prove(&world);
@@ -53,7 +60,7 @@ pub(crate) fn run(plan: Plan) -> Arc<World> {
 
 /// Steps until everybody is done; the nemesis strikes in between, until the clients are.
 fn drive(sim: &mut Sim<'_>, world: &Arc<World>) -> turmoil::Result {
-    let mut nemesis = Nemesis { world, next: Duration::from_secs(1), ends: Vec::new(), soon: Vec::new() };
+    let mut nemesis = Nemesis { world, next: Duration::from_secs(1), ends: Vec::new() };
     loop {
         let is_done = sim.step()?;
         world.elapsed_ms.store(sim.elapsed().as_millis() as u64, Ordering::Relaxed);
@@ -85,15 +92,6 @@ struct Nemesis<'a> {
     next: Duration,
     /// What ends when, and how.
     ends: Vec<(Duration, Stroke)>,
-    /// Take-overs that begin soon, and whose node dies soon after: when, what, and until when it is dead.
-    soon: Vec<(Duration, Half, Duration)>,
-}
-
-/// Half of a take-over that its node does not live through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Half {
-    Begins(usize),
-    Dies(usize),
 }
 
 /// Something that was done to hosts, and is to be undone.
@@ -121,13 +119,7 @@ impl Nemesis<'_> {
         for stroke in ended {
             self.undo(sim, stroke);
         }
-        let due: Vec<_> = self.soon.extract_if(.., |(at, ..)| is_over || *at <= now).collect();
-        for (_, half, until) in due.into_iter().filter(|_| !is_over) {
-            match half {
-                Half::Begins(number) => self.world.rivals[number].store(true, Ordering::Relaxed),
-                Half::Dies(number) => self.try_begin(sim, Stroke::Dead(format!("node-{number}")), until),
-            }
-        }
+        self.plot(sim, now, is_over);
         if !is_over && now >= self.next {
             let interval = self.world.plan.strike_interval_ms;
             let (wait, lasts) = self.random(|random| {
@@ -166,10 +158,7 @@ impl Nemesis<'_> {
                 self.world.skews[number].store(jump, Ordering::Relaxed);
                 None
             }
-            Fault::HalfTakeOver => {
-                self.take_over_by_halves(sim.elapsed(), until);
-                None
-            }
+            Fault::HalfTakeOver | Fault::StaleTaker => return self.begin_plot(sim, fault, until),
             Fault::Rewrite | Fault::Expiry => {
                 // Counted once it has happened.
                 self.world.orders.lock().push(fault);
@@ -197,19 +186,27 @@ impl Nemesis<'_> {
         self.world.store.lock().count(fault);
     }
 
-    /// One node takes over and dies before it is done, most likely; then the next one, perhaps.
-    fn take_over_by_halves(&mut self, now: Duration, until: Duration) {
-        let nodes = self.world.plan.nodes;
-        let (first, is_twice, waits) = self.random(|random| {
-            let waits: [u64; 3] = std::array::from_fn(|_| random.random_range(50..700));
-            (random.random_range(0..nodes), random.random_bool(0.5), waits.map(Duration::from_millis))
-        });
-        let second = (first + 1) % nodes;
-        self.soon.push((now, Half::Begins(first), until));
-        self.soon.push((now + waits[0], Half::Dies(first), until));
-        if is_twice {
-            self.soon.push((now + waits[0] + waits[1], Half::Begins(second), until));
-            self.soon.push((now + waits[0] + waits[1] + waits[2], Half::Dies(second), until + waits[1]));
+    /// Begins to bring something about; it is counted once it has come so far.
+    fn begin_plot(&mut self, sim: &mut Sim<'_>, fault: Fault, until: Duration) {
+        let owner = self.world.plot.lock().begin(fault, self.world, sim.elapsed());
+        self.world.note(format_args!("plot {fault:?}: {owner:?}"));
+        // An owner that hears nothing does not know that it was replaced.
+        let is_deaf = fault == Fault::HalfTakeOver && self.random(|random| random.random());
+        if let Some(owner) = owner.filter(|_| is_deaf) {
+            self.try_begin(sim, Stroke::Held(format!("node-{owner}")), until);
+        }
+    }
+
+    /// The next step of what is being brought about.
+    fn plot(&mut self, sim: &mut Sim<'_>, now: Duration, is_over: bool) {
+        if is_over {
+            *self.world.plot.lock() = Plot::None;
+            self.world.dooms.lock().clear();
+        }
+        self.world.plot.lock().act(self.world, now);
+        let doomed: Vec<_> = self.world.dooms.lock().extract_if(.., |doom| doom.at <= now).collect();
+        for doom in doomed {
+            self.try_begin(sim, Stroke::Dead(format!("node-{}", doom.node)), now + doom.lasts);
         }
     }
 
@@ -258,7 +255,10 @@ impl Nemesis<'_> {
         let clients = (0..self.world.plan.clients).map(|number| format!("client-{number}"));
         let nodes = (0..self.world.plan.nodes).map(|number| format!("node-{number}"));
         let is_held = |node: &String| self.ends.iter().any(|(_, stroke)| *stroke == Stroke::Held(node.clone()));
-        clients.chain(nodes.filter(|other| other != node && !is_held(other))).chain([server::HOST.to_owned()]).collect()
+        clients
+            .chain(nodes.filter(|other| other != node && !is_held(other)))
+            .chain([server::HOST.to_owned(), "operator".to_owned()])
+            .collect()
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -17,7 +18,8 @@ use tokio::time::sleep;
 use turmoil::net::TcpListener;
 
 use crate::faults::{Fault, Request as Kind};
-use crate::objects::{Condition, Objects, Refused, etag};
+use crate::floor;
+use crate::objects::{Condition, Listed, Objects, Refused, etag};
 use crate::world::World;
 
 pub(crate) const PORT: u16 = 80;
@@ -53,12 +55,12 @@ pub(crate) async fn serve(world: Arc<World>) -> turmoil::Result {
 /// A request, read whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
-    method: Method,
-    path: String,
+    pub(crate) method: Method,
+    pub(crate) path: String,
     query: BTreeMap<String, String>,
     condition: Condition,
     range: Option<String>,
-    body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl Asked {
@@ -100,10 +102,17 @@ impl Asked {
 
     /// Errors: the connection breaks.
     async fn answer(self, world: Arc<World>, from: &str) -> io::Result<Answer> {
-        let now = turmoil::sim_elapsed().unwrap_or_default();
+        let now = now();
+        if world.plot.lock().keeps_back(from, &self) {
+            world.note(format_args!("{from} {} {} is kept back", self.method, self.path));
+            return std::future::pending().await;
+        }
         let fault = world.store.lock().draw(self.kind(), &self.path, now);
+        if matches!(fault, Some(Fault::LateCommit | Fault::Late | Fault::Hang)) && self.kind() == Kind::Commit {
+            *world.unanswered.lock() = topic_of(&self.path).map(|topic| (topic, now));
+        }
         let answer = match fault {
-            None => Ok(self.act(&mut world.store.lock().objects)),
+            None => Ok(self.act_in(&world)),
             Some(fault) => self.struck(fault, &world).await,
         };
         let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
@@ -111,6 +120,7 @@ impl Asked {
         let content = if self.method == Method::PUT { etag(&self.body) } else { String::new() };
         let (method, path) = (&self.method, &self.path);
         world.note(format_args!("{from} {method} {path} {:?} {content} -> {status} {struck}", self.condition));
+        world.plot.lock().saw(from, &self, &world, now);
         answer
     }
 
@@ -126,15 +136,15 @@ impl Asked {
             Fault::Conflict => Ok(failed(StatusCode::CONFLICT, "ConditionalRequestConflict")),
             Fault::Hang => std::future::pending().await,
             Fault::After => {
-                self.act(&mut world.store.lock().objects);
+                self.act_in(world);
                 Ok(failed(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"))
             }
             Fault::Lost => {
-                self.act(&mut world.store.lock().objects);
+                self.act_in(world);
                 Err(io::ErrorKind::ConnectionReset.into())
             }
             Fault::OwnExists => {
-                self.act(&mut world.store.lock().objects);
+                self.act_in(world);
                 Ok(failed(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"))
             }
             Fault::Late | Fault::LateCommit => {
@@ -143,17 +153,17 @@ impl Asked {
             }
             Fault::Doubled => {
                 self.act_later(world);
-                Ok(self.act(&mut world.store.lock().objects))
+                Ok(self.act_in(world))
             }
             Fault::Slow => {
                 self.dawdle(world, SLOW_MAX_MS).await;
-                let answer = self.act(&mut world.store.lock().objects);
+                let answer = self.act_in(world);
                 self.dawdle(world, SLOW_MAX_MS).await;
                 Ok(answer)
             }
             Fault::StaleList => Ok(list(&world.store.lock().objects.stale_list(self.prefix()))),
             Fault::BitFlip | Fault::Truncation | Fault::Misdirected => Ok(self.misread(fault, world)),
-            _ => Ok(self.act(&mut world.store.lock().objects)),
+            _ => Ok(self.act_in(world)),
         }
     }
 
@@ -167,15 +177,25 @@ impl Asked {
         let pause = world.store.lock().pause(LATE_MAX_MS);
         tokio::spawn(async move {
             sleep(pause).await;
-            let status = asked.act(&mut world.store.lock().objects).status().as_u16();
+            let status = asked.act_in(&world).status().as_u16();
             world.note(format_args!("late {} {} -> {status}", asked.method, asked.path));
         });
+    }
+
+    /// What the store of a run does, in one step, and whether it may.
+    pub(crate) fn act_in(&self, world: &World) -> Answer {
+        let mut store = world.store.lock();
+        let answer = self.act(&mut store.objects);
+        if self.method == Method::PUT && answer.status().is_success() {
+            floor::look(&store.objects, &self.path).into_iter().for_each(|fault| world.violated(fault));
+        }
+        answer
     }
 
     /// What the store itself does, in one step.
     pub(crate) fn act(&self, objects: &mut Objects) -> Answer {
         match self.method {
-            Method::PUT => match objects.put(&self.path, self.body.clone(), &self.condition) {
+            Method::PUT => match objects.put(&self.path, self.body.clone(), &self.condition, now()) {
                 Ok(etag) => with_etag(StatusCode::OK, &etag, Bytes::new()),
                 Err(Refused::Precondition) => failed(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
                 Err(Refused::NotFound) => failed(StatusCode::NOT_FOUND, "NoSuchKey"),
@@ -250,6 +270,17 @@ impl Asked {
     }
 }
 
+/// The topic whose table's register this is.
+fn topic_of(path: &str) -> Option<String> {
+    let (tenant, topic) = path.strip_prefix("tenants/")?.strip_suffix(".json")?.split_once("/tables/")?;
+    Some(if tenant == "default" { topic.to_owned() } else { format!("{tenant}/{topic}") })
+}
+
+/// Since the begin of the run.
+fn now() -> Duration {
+    turmoil::sim_elapsed().unwrap_or_default()
+}
+
 fn answer(status: StatusCode, body: Bytes) -> Answer {
     let mut answer = Response::new(Full::new(body));
     *answer.status_mut() = status;
@@ -271,13 +302,15 @@ fn failed(status: StatusCode, code: &str) -> Answer {
     answer(status, format!("<Error><Code>{code}</Code><Message>{code}</Message></Error>").into())
 }
 
-fn list(found: &[(String, usize, String)]) -> Answer {
+fn list(found: &[Listed]) -> Answer {
     let mut xml = format!("<ListBucketResult><Name>{BUCKET}</Name><IsTruncated>false</IsTruncated>");
-    for (path, length, etag) in found {
+    for Listed { path, length, etag, written } in found {
         let (path, etag) = (escaped(path), escaped(etag));
+        let (seconds, millis) = (written.as_secs(), written.subsec_millis());
+        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         let _ = write!(
             xml,
-            "<Contents><Key>{path}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{etag}</ETag><Size>{length}</Size></Contents>"
+            "<Contents><Key>{path}</Key><LastModified>2026-01-01T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z</LastModified><ETag>{etag}</ETag><Size>{length}</Size></Contents>"
         );
     }
     xml.push_str("</ListBucketResult>");

@@ -38,6 +38,14 @@ pub(crate) enum Ask {
     },
     /// Take every lane over.
     TakeOver,
+    /// End a topic. Whoever owns its lane makes another of this name.
+    Drop {
+        topic: String,
+    },
+    /// Remove what its table needs no more.
+    Sweep {
+        topic: String,
+    },
 }
 
 /// Rows, whole or not at all.
@@ -61,13 +69,16 @@ pub(crate) struct Expects {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Said {
+    /// `of`, here and below: the topic's id. A name is another topic's once it was dropped.
     Appended {
+        of: String,
         first: i64,
         last: i64,
         duplicate: bool,
     },
     /// What was expected does not hold: this seq lies above. Nothing happened.
     ConditionFailed {
+        of: String,
         last: i64,
     },
     Epoch {
@@ -75,10 +86,17 @@ pub(crate) enum Said {
         next: u64,
     },
     Cut {
+        of: String,
         end: i64,
         hash: u64,
     },
-    Rows(Vec<Row>),
+    Rows {
+        of: String,
+        rows: Vec<Row>,
+    },
+    Dropped {
+        of: String,
+    },
     Done,
     /// Ask another.
     NotOwner,

@@ -16,6 +16,7 @@ use turmoil::net::TcpStream;
 use crate::faults::{Fault, FaultStore};
 use crate::history::History;
 use crate::plan::Plan;
+use crate::plots::{Doom, Plot};
 
 /// One run.
 #[derive(Debug)]
@@ -31,10 +32,20 @@ pub(crate) struct World {
     pub(crate) ended: Vec<AtomicBool>,
     /// How far each node's clock is off, microseconds.
     pub(crate) skews: Vec<AtomicI64>,
+    /// What is being brought about.
+    pub(crate) plot: Mutex<Plot>,
+    /// Nodes that are to die.
+    pub(crate) dooms: Mutex<Vec<Doom>>,
+    /// The topic whose table was last to be changed by a commit that nobody was answered, and when.
+    pub(crate) unanswered: Mutex<Option<(String, Duration)>>,
     /// Set once every fault has ended.
     pub(crate) is_healed: AtomicBool,
+    /// Set once the operator has put everything right after that.
+    pub(crate) is_operated: AtomicBool,
     /// What must not be, in words.
     violations: Mutex<Vec<String>>,
+    /// What kept the simulation itself from going on: it says nothing of what it simulates.
+    failures: Mutex<Vec<String>>,
     trace: Mutex<String>,
     moment: AtomicU64,
     /// Milliseconds since the begin, for what happens outside of any host.
@@ -54,8 +65,13 @@ impl World {
             rivals: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
             ended: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
             skews: (0..nodes).map(|_| AtomicI64::new(0)).collect(),
+            plot: Mutex::default(),
+            dooms: Mutex::default(),
+            unanswered: Mutex::default(),
             is_healed: AtomicBool::new(false),
+            is_operated: AtomicBool::new(false),
             violations: Mutex::default(),
+            failures: Mutex::default(),
             trace: Mutex::default(),
             moment: AtomicU64::new(0),
             elapsed_ms: AtomicU64::new(0),
@@ -92,8 +108,23 @@ impl World {
         self.violations.lock().clone()
     }
 
+    /// Something that the simulation could not do.
+    pub(crate) fn failed(&self, what: String) {
+        self.note(format_args!("FAILED {what}"));
+        self.failures.lock().push(what);
+    }
+
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.failures.lock().clone()
+    }
+
     pub(crate) fn is_healed(&self) -> bool {
         self.is_healed.load(Ordering::Relaxed)
+    }
+
+    /// True once every fault has ended, and the operator has put right what there was.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_operated.load(Ordering::Relaxed)
     }
 
     /// A generator that only `stream` uses. Streams of nodes go on where they were when the node crashed: nothing is drawn twice.

@@ -9,6 +9,7 @@ use iceberg::spec::{
 };
 use object_store::path::Path;
 use schemas::ErrorKind;
+use schemas::planted::{Bug, planted};
 
 use super::naming::content_id;
 use super::state::TableState;
@@ -158,7 +159,11 @@ impl Draft<'_> {
         let content = self.memory.new_input(draft).map_err(failed)?.read().await.map_err(failed)?;
         self.memory.delete(draft).await.map_err(failed)?;
         let stem = draft.strip_prefix(DRAFTS).unwrap_or(draft);
-        let uri = format!("{}/{stem}-{}.avro", self.folder, content_id(&content).as_simple());
+        let name = match planted(Bug::NameWithoutNonce) {
+            true => stem.replace(self.attempt, &self.sequence_number.to_string()),
+            false => format!("{stem}-{}", content_id(&content).as_simple()),
+        };
+        let uri = format!("{}/{name}.avro", self.folder);
         self.shared().create(&uri, content).await?;
         Ok(uri)
     }

@@ -1,6 +1,7 @@
 //! Whether a table is what its topic's flushes left (P4.1): the right table, and not rolled back.
 
 use iceberg::spec::TableMetadata;
+use schemas::planted::{Bug, planted};
 use schemas::{ErrorKind, TopicId, Watermark};
 
 use super::properties;
@@ -12,7 +13,8 @@ use crate::error::{CatalogError, Result};
 pub(crate) fn verified_watermark(metadata: &TableMetadata, topic: TopicId, place: &str) -> Result<Watermark> {
     let conflict = |message: String| Err(CatalogError::new(ErrorKind::Conflict, format!("{place}: {message}")));
     let owner = metadata.properties().get(properties::TOPIC);
-    if owner != Some(&topic.to_string()) || metadata.uuid() != topic.0 {
+    let is_topics = owner == Some(&topic.to_string()) && metadata.uuid() == topic.0;
+    if !is_topics && !planted(Bug::BaseUnchecked) {
         return conflict(format!(
             "the table should be of topic {topic}, but is of {} (uuid {}); it was dropped and made again, or replaced",
             owner.map_or("none", String::as_str),

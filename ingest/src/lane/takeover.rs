@@ -47,13 +47,14 @@ pub(crate) async fn take_over(store: &Store, env: &Env, lane: LaneId, by: &Node,
         }
     };
     let Walk { at, closed, replay, .. } = walked;
-    register
-        .change(|root| {
-            root.closed.extend(closed);
-            root.shed_closed();
-            root.state = State::Open;
-        })
-        .await?;
+    let open = |root: &mut Root| {
+        root.closed.extend(closed);
+        root.shed_closed();
+        root.state = State::Open;
+    };
+    if !planted(Bug::WriteBeforeClosed) {
+        register.change(open).await?;
+    }
     let at = Position { epoch: register.root().epoch, slot: Slot(0), hash: at.hash };
     let bytes: usize = replay.index.iter().map(|segment| segment.bytes).sum();
     let (segments, rows) = (replay.index.len(), replay.rows.iter().map(|placed| placed.rows.len()).sum::<usize>());
@@ -67,7 +68,7 @@ async fn walk(store: &Store, env: &Env, root: &Root) -> Result<Walk> {
     let (state, covered) = checkpointed(store, root).await?.map_err(|name| gone(&name))?;
     let replay = Replay::new(state, covered);
     let store = store.clone();
-    let mut walk = Walk { store, lane: root.lane, at: root.floor, closed: Vec::new(), replay };
+    let mut walk = Walk { store, lane: root.lane, by: root.epoch, at: root.floor, closed: Vec::new(), replay };
     let mut epoch = root.floor.epoch;
     while epoch < root.epoch {
         match root.closed(epoch) {
@@ -95,6 +96,8 @@ pub(crate) async fn checkpointed(store: &Store, root: &Root) -> Result<Result<(L
 struct Walk {
     store: Store,
     lane: LaneId,
+    /// The epoch that takes the lane over.
+    by: Epoch,
     /// Everything before was fed to `replay`.
     at: Position,
     /// Epochs that were found open, and sealed.
@@ -139,7 +142,8 @@ impl Walk {
             }
             let place = Place { lane: self.lane, epoch, slot, predecessor: hash };
             let seal = segment::encode(place, env.nonce(), &[Frame::seal()]).bytes;
-            if planted(Bug::NoSeal) && self.take(&seal)? {
+            let is_newest = epoch.next() == self.by;
+            if (planted(Bug::NoSeal) || planted(Bug::OnlyNewestSealed) && !is_newest) && self.take(&seal)? {
                 return Ok(());
             }
             let object = match self.store.create_segment(&segment_path(self.lane, epoch, slot), seal.clone()).await? {

@@ -77,6 +77,10 @@ impl Trim {
         let written = checkpoint::write(&self.store, &self.env, lane, self.at, &self.state).await?;
         let (checkpoint, checkpoint_bytes) = written;
         metrics::histogram!("firn_checkpoint_seconds").record(begun.elapsed().as_secs_f64());
+        if planted(Bug::FloorFromListing) {
+            let listed = self.listed().await;
+            self.state.topics.retain(|topic, _| listed.contains(topic));
+        }
         let (passed, holders) = self.passed().await;
         let floor = self.index.get(passed).map_or(self.at, |first_needed| first_needed.at);
         let named: BTreeSet<String> = self.parked_objects().collect();
@@ -127,6 +131,9 @@ impl Trim {
     /// themselves say now.
     async fn passed(&self) -> (usize, BTreeSet<TopicId>) {
         let hoped = passable(&self.index, &self.at, |topic| self.hint(topic));
+        if planted(Bug::FloorBeforeReload) {
+            return (hoped, BTreeSet::new());
+        }
         let named: BTreeSet<TopicId> =
             self.index[..hoped].iter().flat_map(|segment| segment.topics.iter()).map(|end| end.topic).collect();
         let loads = stream::iter(named).map(|topic| self.load(topic)).buffer_unordered(LOADS_MAX);
@@ -139,6 +146,13 @@ impl Trim {
         let ends = needed.iter().flat_map(|segment| segment.topics.iter());
         let holders = ends.filter(|end| !reach(&end.topic).covers(end.last_seq)).map(|end| end.topic);
         (passed, holders.collect())
+    }
+
+    /// The topics that have files, as a listing shows them. Only a planted defect asks: a listing may be stale.
+    async fn listed(&self) -> BTreeSet<TopicId> {
+        let objects = self.store.objects().list(Some(&Path::from("warehouse")));
+        let topic = |path: &Path| path.parts().nth(2).and_then(|id| id.as_ref().parse().ok()).map(TopicId);
+        objects.filter_map(|object| ready(object.ok().and_then(|object| topic(&object.location)))).collect().await
     }
 
     fn hint(&self, topic: &TopicId) -> Reach {

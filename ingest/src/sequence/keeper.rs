@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::lane::{Closing, Lane, Opened, leaving, not_appended};
 use super::standby::{Desk, stand_by};
-use super::{Command, Core, Then};
+use super::{Answer, Command, Core, Then};
 use crate::engine::Ownership;
 use crate::error::{IngestError, Result};
 use crate::flush::{self, Flusher};
@@ -93,6 +93,11 @@ impl Kept {
     /// What is said of it.
     pub(crate) fn ownership(&self, core: &Core) -> Ownership {
         Ownership::Open { lane: core.lane, epoch: self.0.epoch() }
+    }
+
+    /// A linearizable read that has waited for it.
+    pub(super) fn catch_up(&mut self, answer: Answer<()>) {
+        self.0.catch_up(answer);
     }
 }
 
@@ -257,8 +262,8 @@ async fn take_back(
         pause = PAUSE_MAX.min(2 * pause);
         match desk.meanwhile(commands, Box::pin(open(core, Claim::Mine))).await {
             None => return Ok(None),
-            Some(Ok(kept)) => {
-                desk.is_caught_up();
+            Some(Ok(mut kept)) => {
+                desk.hand_over(&mut kept);
                 return Ok(Some(kept));
             }
             Some(Err(error)) => reason = error,

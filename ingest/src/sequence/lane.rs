@@ -5,6 +5,7 @@
 
 pub(crate) mod leaving;
 mod taking;
+mod trimming;
 mod written;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -12,6 +13,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::table::FlushRows;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
@@ -25,21 +27,17 @@ use self::leaving::Leaving;
 use self::written::Written;
 use super::group::{Entry, Group, Waiter};
 use super::halted::Halted;
-use super::keeper::keep_parked;
 use super::put::{Landing, put};
 use super::verdict::Verdicts;
 use super::{Answer, Command, Core, Then};
 use crate::error::{IngestError, Result};
 use crate::lane::floor::Indexed;
-use crate::lane::parked::ToPark;
-use crate::lane::root::{RootRegister, fenced, read, vanished};
+use crate::lane::root::{RootRegister, fenced, read};
 use crate::lane::state::{Effect, LaneState};
-use crate::lane::trim::{Trim, Trimmed};
+use crate::lane::trim::Trimmed;
 use crate::lane::{Position, segment_path};
 use crate::wal::{Place, TopicEnd, segment};
 
-/// How long a checkpoint that failed waits before the next attempt.
-const TRIM_PAUSE: Duration = Duration::from_secs(1);
 /// How often an owner looks whether it still is one. Nothing rests on it: it lets an idle server say sooner that it was fenced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -267,10 +265,7 @@ impl Lane {
             Command::Close { answer, then } => {
                 self.closing = Some(Closing { answer: Some(answer), then, has_trimmed: false });
             }
-            // An owner sees everything that was acknowledged as soon as the root, read after this was asked, shows that it still is one.
-            Command::CatchUp { answer } => {
-                drop(tokio::spawn(still_owner(Arc::clone(&self.core), self.next.epoch, answer)))
-            }
+            Command::CatchUp { answer } => self.catch_up(answer),
             Command::TakeOver { answer } => Waiter::Other(answer).succeed(),
         }
     }
@@ -300,6 +295,9 @@ impl Lane {
         if planted(Bug::VisibleBeforeDecided) {
             std::mem::take(&mut entries).into_iter().for_each(|entry| self.make_visible(entry));
         }
+        if planted(Bug::FlushOfUndecided) {
+            self.flush_undecided(&entries);
+        }
         let (lane, at, parts) = (self.core.lane, self.next, &self.core.parts);
         let place = Place { lane, epoch: at.epoch, slot: at.slot, predecessor: at.hash };
         let segment = segment::encode(place, parts.env.nonce(), &frames);
@@ -323,6 +321,20 @@ impl Lane {
         metrics::gauge!("firn_puts_in_flight").set(self.in_flight.len() as f64);
     }
 
+    /// Only a planted defect does this: what the table has by then may never have happened.
+    fn flush_undecided(&self, entries: &[Entry]) {
+        for placed in entries.iter().filter_map(|entry| Some(&entry.rows.as_ref()?.0)) {
+            let (tables, def) =
+                (self.core.parts.tables.clone(), Arc::clone(self.head.topics[&placed.topic].shape().def()));
+            let (from, to) = (placed.first_seq, placed.first_seq.plus(placed.rows.len()));
+            let batch = placed.rows.clone().seal(from, placed.time_micros);
+            let (lane, epoch) = (self.core.lane, self.next.epoch);
+            tokio::spawn(async move {
+                drop(tables.flush(&def, FlushRows { from, to, batches: &[batch], lane, epoch }).await);
+            });
+        }
+    }
+
     /// The oldest put has an answer.
     async fn landed(&mut self, landing: Landing) -> Result<()> {
         match landing {
@@ -341,7 +353,8 @@ impl Lane {
         let InFlight { at, after, bytes, topics, entries, waiters, begun, .. } = segment;
         metrics::histogram!("firn_put_seconds").record(begun.elapsed().as_secs_f64());
         metrics::counter!("firn_log_bytes_total").increment(bytes as u64);
-        metrics::counter!("firn_appends_total").increment(waiters.len() as u64);
+        let appends = waiters.iter().filter(|waiter| matches!(waiter, Waiter::Append(..))).count();
+        metrics::counter!("firn_appends_total").increment(appends as u64);
         metrics::gauge!("firn_puts_in_flight").set(self.in_flight.len() as f64);
         for entry in entries {
             self.make_visible(entry);
@@ -382,113 +395,6 @@ impl Lane {
                 topic.watermark = topic.watermark.max(watermark);
             }
         }
-    }
-
-    /// Starts writing a checkpoint and moving the floor if enough was written, or if this is the end.
-    fn trim_if_due(&mut self) {
-        if self.trim.is_some() {
-            return;
-        }
-        let segments = self.since_checkpoint.segments;
-        let is_last = self.is_drained() && self.closing.as_ref().is_some_and(|closing| !closing.has_trimmed);
-        let is_due =
-            (self.since_checkpoint.is_enough(self.core.parts.settings.checkpoint_bytes, self.checkpoint_bytes)
-                || self.has_parkable())
-                && Instant::now() >= self.trim_not_before;
-        if !(is_last || is_due) {
-            return;
-        }
-        if let Some(closing) = self.closing.as_mut().filter(|_| is_last) {
-            closing.has_trimmed = true;
-            // Nothing was written, and nothing that was flushed is still in the log: the last checkpoint says it all.
-            if segments == 0 && self.index.is_empty() && !self.has_parkable() {
-                return;
-            }
-        }
-        while let Ok((topic, watermark)) = self.moved.try_recv() {
-            self.moved_to(topic, watermark);
-        }
-        let Some(register) = self.register.take() else { return };
-        let park = self.to_park();
-        let (topics, halted) = (&self.decided.topics, &self.halted);
-        let is_in_table = |topic: &TopicId, to: Seq| topics.get(topic).is_none_or(|topic| topic.watermark.0 >= to);
-        self.decided.parked.retain(|topic, parked| halted.contains(topic) || !is_in_table(topic, parked.to));
-        let parts = &self.core.parts;
-        let trim = Trim {
-            store: parts.store.clone(),
-            env: parts.env.clone(),
-            tables: parts.tables.clone(),
-            register,
-            state: if planted(Bug::CheckpointInFlight) { self.head.clone() } else { self.decided.clone() },
-            at: self.decided_at,
-            index: self.index.clone(),
-            park,
-            parked_before: self.parked.clone(),
-        };
-        self.since_checkpoint = Written::default();
-        self.trim = Some(tokio::spawn(trim.run()));
-    }
-
-    fn trimmed(&mut self, trimmed: Result<(RootRegister, Result<Trimmed>), JoinError>) -> Result<()> {
-        self.trim = None;
-        let (register, trimmed) = trimmed.map_err(|error| ended_badly("a checkpoint", &error))?;
-        self.register = Some(register);
-        match trimmed {
-            Ok(trimmed) => self.take_trimmed(trimmed),
-            Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "the checkpoint was not written; trying again soon");
-                self.trim_not_before = Instant::now() + TRIM_PAUSE;
-                let bytes = self.index.iter().map(|segment| segment.bytes).sum();
-                self.since_checkpoint = Written { bytes, segments: self.index.len() };
-            }
-        }
-        Ok(())
-    }
-
-    /// The floor has moved as far as it could. Topics that hold it are flushed before others, and, near the bound, stopped: their rows are parked next.
-    fn take_trimmed(&mut self, Trimmed { checkpoint_bytes, passed, parked, named, holders }: Trimmed) {
-        self.checkpoint_bytes = checkpoint_bytes;
-        self.index.drain(..passed);
-        self.parked = named;
-        for (topic, parked) in parked.into_iter().filter(|(topic, _)| self.decided.topics.contains_key(topic)) {
-            self.halted.parked(&topic);
-            keep_parked(&self.core, &topic, &parked);
-            self.decided.parked.insert(topic, parked);
-        }
-        if self.has_parkable() {
-            // One could not be copied.
-            self.trim_not_before = Instant::now() + TRIM_PAUSE;
-        }
-        let held: u64 = self.index.iter().map(|segment| segment.bytes as u64).sum();
-        let bound = self.core.parts.settings.log_bytes_max;
-        metrics::gauge!("firn_log_held_bytes").set(held as f64);
-        if held >= bound {
-            for topic in holders.iter().filter(|topic| !self.halted.contains(topic)) {
-                self.core.tails.stop_topic(topic, holds_the_floor(topic, held));
-            }
-        } else if held >= bound / 2
-            && let Some(flusher) = self.core.flusher.lock().clone()
-        {
-            flusher.hurry(holders);
-        }
-    }
-
-    /// Notes which topics take no appends any more: what is taken from here on has nothing of theirs.
-    fn halt_stopped(&mut self) {
-        self.halted.stop(self.core.tails.all_stopped(), &self.head, &self.decided);
-    }
-
-    fn has_parkable(&self) -> bool {
-        self.halted.parkable(&self.head, &self.decided).next().is_some()
-    }
-
-    fn to_park(&self) -> Vec<ToPark> {
-        let park = |(topic, reason): (TopicId, &IngestError)| {
-            let rows = self.core.tails.unflushed(&topic)?;
-            Some(ToPark { topic, reason: reason.to_string(), rows })
-        };
-        self.halted.parkable(&self.head, &self.decided).filter_map(park).collect()
     }
 
     fn is_drained(&self) -> bool {
@@ -547,14 +453,6 @@ async fn outcome<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
     }
 }
 
-/// Why a topic takes no appends whose rows have held the floor for too long.
-fn holds_the_floor(topic: &TopicId, held: u64) -> IngestError {
-    let message = format!(
-        "topic {topic} takes no appends, since its events could not be moved to its table while {held} bytes were written to the log after them"
-    );
-    IngestError::new(ErrorKind::Conflict, message)
-}
-
 /// Another's segment stands where this owner's should: who is it?
 async fn stolen(core: Arc<Core>, epoch: Epoch) -> IngestError {
     let lane = core.lane;
@@ -578,15 +476,4 @@ async fn watch_root(core: Arc<Core>, epoch: Epoch) -> IngestError {
             Err(error) => tracing::debug!(%error, "the lane's root cannot be read"),
         }
     }
-}
-
-/// Answers that this is still the owner, if it is.
-async fn still_owner(core: Arc<Core>, epoch: Epoch, answer: Answer<()>) {
-    let found = match read(&core.parts.store, core.lane).await {
-        Ok(Some((root, _))) if root.epoch == epoch => Ok(()),
-        Ok(Some((root, _))) => Err(fenced(core.lane, root.epoch)),
-        Ok(None) => Err(vanished(core.lane, ErrorKind::Unavailable)),
-        Err(error) => Err(error),
-    };
-    drop(answer.send(found));
 }

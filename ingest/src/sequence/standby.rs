@@ -59,8 +59,8 @@ pub(super) async fn stand_by(
                 Err(error) => answer(orders, &Err(error.clone())),
             }
             match taken {
-                Ok(kept) => {
-                    desk.is_caught_up();
+                Ok(mut kept) => {
+                    desk.hand_over(&mut kept);
                     return Ok(Some(kept));
                 }
                 Err(error) if error.kind() == ErrorKind::Fenced => {
@@ -169,9 +169,10 @@ impl Desk {
         self.refusal = refusal;
     }
 
-    /// This process has taken the lane over since they asked: it shows all that anybody acknowledged before, and nobody else can have since.
-    pub(super) fn is_caught_up(&mut self) {
-        answer(std::mem::take(&mut self.catch_up), &Ok(true));
+    /// This process has taken the lane over since they asked: it shows all that was acknowledged before that. Whether another has taken it since, and
+    /// acknowledged more before some of them asked, its first look at the root will tell.
+    pub(super) fn hand_over(&mut self, kept: &mut Kept) {
+        self.catch_up.drain(..).for_each(|answer| kept.catch_up(answer));
         answer(std::mem::take(&mut self.take_over), &Ok(true));
     }
 

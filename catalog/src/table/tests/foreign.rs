@@ -115,6 +115,20 @@ async fn a_table_that_was_rolled_back_stops_its_topic() {
     assert!(error.to_string().contains("rolled back"), "{error}");
 }
 
+/// Restored from a backup, perhaps: it says all that the topic's own would, and lacks what came since.
+#[tokio::test]
+async fn a_copy_of_a_table_under_another_uuid_is_not_the_topics() {
+    let folder = tempdir().unwrap();
+    let (def, tables) = (orders(), open(folder.path()).await);
+    tables.ensure(&tenant(), &def).await.unwrap();
+    let base = flush(&tables, &def, 1, &[events(&def, 1, &[("a", "eu")])]).await.unwrap();
+    let builder = base.metadata().as_ref().clone().into_builder(Some(base.metadata_uri().to_owned()));
+    publish(&tables, &def, &base, builder.assign_uuid(tables.shared.env.uuid())).await;
+    let error = flush(&tables, &def, 2, &[events(&def, 2, &[("a", "eu")])]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(error.to_string().contains("uuid"), "{error}");
+}
+
 /// Flushed at the watermark that the property says, the last event would be there twice.
 #[tokio::test]
 async fn a_watermark_that_goes_backwards_stops_the_topic() {

@@ -110,6 +110,34 @@ async fn a_linearizable_read_that_waits_while_its_process_takes_the_lane_over_is
     assert_eq!(amounts(&second), [(1, 1), (2, 2), (3, 3)]);
 }
 
+/// A put whose answer the owner does not have yet may have landed, and a standby may have shown its rows to somebody. One thread, so that the put is under
+/// way when the read begins.
+#[tokio::test]
+async fn a_linearizable_read_at_the_owner_waits_for_what_a_standby_may_have_shown_already() {
+    let site = Site::new();
+    let engine = site.open(Settings { put_deadline_ms: 60_000, ..unflushed() }).await.unwrap();
+    engine.create_topic(&tenant(), spec()).await.unwrap();
+    append(&engine, 1..3).await.unwrap();
+    let (epoch, away) = (site.folder.path().join("lanes/0/w/1"), site.folder.path().join("away"));
+    std::fs::rename(&epoch, &away).unwrap();
+    std::fs::write(&epoch, b"no folder").unwrap();
+    let submitted = appender(&engine, OnError::RejectBatch).await.submit(order_rows(3..4), Terms::default()).await;
+    for _ in 0..16 {
+        tokio::task::yield_now().await;
+    }
+    let reader = engine.clone();
+    let read = tokio::spawn(async move { reader.catch_up().await });
+    for _ in 0..32 {
+        crate::lane::root::read(&engine.host.parts.store, LANE).await.unwrap();
+    }
+    assert!(!read.is_finished(), "nobody knows what became of the put");
+    std::fs::remove_file(&epoch).unwrap();
+    std::fs::rename(&away, &epoch).unwrap();
+    read.await.unwrap().unwrap();
+    assert_eq!(amounts(&engine), [(1, 1), (2, 2), (3, 3)]);
+    submitted.unwrap().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_linearizable_read_of_a_lane_that_has_stopped_for_good_is_told_so() {
     let site = Site::new();

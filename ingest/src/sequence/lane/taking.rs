@@ -160,6 +160,18 @@ impl Lane {
         self.settle(Waiter::Verdict(Verdict { outcome: Err(refusal), reply }));
     }
 
+    /// Answers once readers here see all that anybody was told of or shown before this.
+    ///
+    /// A put whose answer is late may have landed, and a standby may have shown its rows: so what is in flight must be decided first. What still waits to
+    /// be put nobody has seen. Then the root must show that nobody else has acknowledged anything.
+    pub(in crate::sequence) fn catch_up(&mut self, answer: Answer<()>) {
+        let waiter = Waiter::Verdict(Verdict { outcome: Ok(()), reply: Reply::CaughtUp(answer) });
+        match self.in_flight.back_mut() {
+            Some(last) => last.waiters.push(waiter),
+            None => self.decided_for(waiter),
+        }
+    }
+
     /// Answers once everything taken so far is decided: what an answer rests on must be durable.
     pub(super) fn settle(&mut self, waiter: Waiter) {
         match self.in_flight.back_mut() {
