@@ -225,6 +225,12 @@ impl Follower {
 
     /// What lies between the tail's end and `next` has left the log: the table has it. If that cannot be seen, no reader may see the topic.
     async fn pass_over(&mut self, def: &Arc<TopicDef>, next: Seq) {
+        self.close_unless_reaching(def, next).await;
+        self.core.tails.begin_at(def, next);
+    }
+
+    /// Readers see a topic whose tail is to begin at `next` only if its table reaches that.
+    async fn close_unless_reaching(&mut self, def: &Arc<TopicDef>, next: Seq) {
         let tables = &self.core.parts.tables;
         if tables.is_open(&def.id) {
             let loaded = tables.load(def).await.map(|table| table.watermark());
@@ -233,7 +239,6 @@ impl Follower {
                 self.opening.insert(def.id);
             }
         }
-        self.core.tails.begin_at(def, next);
     }
 
     /// A topic begins, or has another definition.
@@ -349,12 +354,18 @@ impl Follower {
 
     /// Rows that a checkpoint says are outside of the log and of their tables.
     async fn show_parked(&mut self) {
-        let (core, state) = (&self.core, &self.replay.state);
-        for (topic, parked) in &state.parked {
-            let Some(held) = state.topics.get(topic) else { continue };
-            if core.tails.end(topic).is_some_and(|end| end >= parked.to) {
+        for (topic, parked) in &self.replay.state.parked.clone() {
+            let Some(def) = self.replay.state.topics.get(topic).map(|held| Arc::clone(held.shape().def())) else {
+                continue;
+            };
+            let end = self.core.tails.end(topic);
+            if end.is_some_and(|end| end >= parked.to) {
                 continue;
             }
+            if end.is_none_or(|end| end < parked.from) {
+                self.close_unless_reaching(&def, parked.from).await;
+            }
+            let (core, held) = (&self.core, &self.replay.state.topics[topic]);
             core.tails.begin_by(held.shape().def(), parked.from);
             match fill_topic(core, *topic, parked, || core.tails.has_room()).await {
                 Ok(true) => continue,

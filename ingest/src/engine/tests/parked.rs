@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::lane::follower::Follower;
 
 pub(super) fn healthy() -> TopicSpec {
     TopicSpec { name: name("healthy"), path: None, ..spec() }
@@ -93,6 +94,49 @@ async fn a_stopped_topic_leaves_the_log_survives_a_crash_and_is_taken_up_again()
     assert_eq!(engine.host.parts.tables.load(&def).await.unwrap().watermark().0, Seq(7));
     engine.shutdown(Duration::from_secs(10)).await;
     assert!(files(&site.folder.path().join("lanes/0/p")).is_empty(), "the checkpoint names it no more");
+}
+
+/// What it last saw of the table ends below the parked rows, and it cannot see more of it: a reader would be told that there is a gap, as if that were a defect.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_slept_while_a_topic_was_parked_says_that_its_table_cannot_be_read() {
+    let site = Site::new();
+    let node = |number| Settings {
+        advertise: Some(format!("grpc://node-{number}")),
+        checkpoint_bytes: 1,
+        silence_ms: 3_600_000,
+        ..unflushed()
+    };
+    let engine = site.open(node(1)).await.unwrap();
+    engine.create_topic(&tenant(), spec()).await.unwrap();
+    engine.create_topic(&tenant(), healthy()).await.unwrap();
+    append(&engine, 1..3).await.unwrap();
+    engine.flush(&tenant(), None).await.unwrap();
+    let sleeper = site.open(node(2)).await.unwrap();
+    sleeper.catch_up().await.unwrap();
+    assert_eq!(view(&sleeper, "orders").await.unwrap().end(), Seq(3));
+    let core = Arc::clone(&sleeper.host.lane(LANE).unwrap().core);
+    sleeper.shutdown(Duration::from_secs(10)).await;
+
+    append(&engine, 3..5).await.unwrap();
+    engine.flush(&tenant(), None).await.unwrap();
+    append(&engine, 5..6).await.unwrap();
+    let table = replace_table(&site);
+    engine.flush(&tenant(), Some(&name("orders"))).await.unwrap_err();
+    go_on_until(&engine, || status(&engine).standing == Standing::Parked && site.segments().len() <= 1).await;
+    let mut follower = Follower::begin(&core).await.unwrap().unwrap();
+    follower.advance().await.unwrap();
+    let error = view(&sleeper, "orders").await.unwrap_err();
+    assert!(error.to_string().contains("cannot be read at this server for now"), "{error}");
+
+    set_table(&site, &table);
+    for _ in 0..200 {
+        follower.advance().await.unwrap();
+        if view(&sleeper, "orders").await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(view(&sleeper, "orders").await.unwrap().end(), Seq(6));
 }
 
 #[tokio::test(flavor = "multi_thread")]
