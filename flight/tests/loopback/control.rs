@@ -71,7 +71,11 @@ async fn every_action_that_is_listed_is_known() {
     let mut here = Loop::start().await;
     let actions: Vec<_> =
         here.client.list_actions(Empty {}).await.expect("actions").into_inner().try_collect().await.expect("actions");
-    assert_eq!(actions.len(), 13);
+    let names: std::collections::BTreeSet<_> = actions.iter().map(|action| action.r#type.as_str()).collect();
+    assert!(
+        names.len() == actions.len() && names.is_superset(&["alter-topic", "retain-topic", "tag-topic"].into()),
+        "{names:?}"
+    );
     for action in actions {
         if let Err(status) = here.client.do_action(Action::new(action.r#type, "{}")).await {
             assert_ne!(status.code(), Code::Unimplemented, "{status}");
