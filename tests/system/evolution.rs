@@ -26,8 +26,9 @@ impl World {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("store").display().to_string();
-        // Flushed when asked for, so that each file has the versions that it is meant to have.
-        let environment = [("FIRN_INGEST__FLUSH_INTERVAL_MS".to_owned(), "3600000".to_owned())].into();
+        // Flushed and compacted when asked for, so that each file has the versions that it is meant to have.
+        let settings = [("FLUSH_INTERVAL_MS", "3600000"), ("COMPACTION__ENABLED", "false")];
+        let environment = settings.map(|(name, value)| (format!("FIRN_INGEST__{name}"), value.to_owned())).into();
         let mut server = Process::start(&Launch { data, environment, ..Launch::default() }).unwrap();
         let client = server.client().await.unwrap();
         Self { folder, server, client }
