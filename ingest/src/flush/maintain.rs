@@ -4,7 +4,7 @@
 //! Looking costs no request: a topic is planned anew only once its files are more by as many as could make a job. One job a topic and turn, so that no topic waits
 //! for all of another; one at a time in the whole process. Commits have a budget, a third of that which quiet topics' flushes share. What fails waits, longer each time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +73,8 @@ pub(super) async fn run(parts: Arc<Parts>, stop: CancellationToken) {
         loop {
             sleep(interval).await;
             let loads = parts.tails.loads();
-            seen.retain(|topic, _| loads.iter().any(|load| load.def.id == *topic));
+            let here: HashSet<TopicId> = loads.iter().map(|load| load.def.id).collect();
+            seen.retain(|topic, _| here.contains(topic));
             for load in loads.into_iter().filter(|load| load.stopped.is_none()) {
                 let now = Instant::now();
                 let seen = seen.entry(load.def.id).or_insert_with(|| Seen::new(now));
