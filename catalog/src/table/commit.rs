@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use iceberg::io::FileIO;
 use iceberg::spec::{
     DataFile, MAIN_BRANCH, Operation, Schema, Snapshot, Summary, TableMetadata, TableMetadataBuildResult,
 };
@@ -155,30 +154,12 @@ impl Tables {
     /// One commit, pinned to `base`. `None` if it is lost, or unknown: look again. Errors: only such after which nothing has happened.
     #[tracing::instrument(level = "debug", skip_all, fields(topic = %flush.def.name))]
     async fn commit(&self, flush: &Flush<'_>, written: &Written, base: &TableState) -> Result<Option<Arc<TableState>>> {
-        let attempt = format!("g{}-{}", written.generation, self.shared.env.uuid());
-        let folder = format!("{}/metadata", base.metadata().location());
-        let nonce = u128::from_be_bytes(self.shared.env.nonce());
         let (schema, schema_id) = flush.table_schema(written, base)?;
         let total = flush.total(written, base, &schema)?;
-        let draft = Draft {
-            base,
-            folder: &folder,
-            attempt: &attempt,
-            snapshot_id: (nonce as u64 >> 1) as i64,
-            sequence_number: base.metadata().last_sequence_number() + 1,
-            schema: Arc::new(schema.clone()),
-            memory: FileIO::new_with_memory(),
-        };
+        let draft = Draft::after(base, written.generation, Arc::new(schema.clone()));
         let manifest_list = draft.write(Change::add(LEVEL0_SPEC_ID, written.file.clone())).await?;
-        let snapshot = Snapshot::builder()
-            .with_snapshot_id(draft.snapshot_id)
-            .with_parent_snapshot_id(base.snapshot_id())
-            .with_sequence_number(draft.sequence_number)
-            .with_timestamp_ms(base.metadata().last_updated_ms().max(self.shared.env.now_micros() / 1000))
-            .with_manifest_list(manifest_list)
-            .with_summary(flush.summary(written, base.metadata(), &total)?)
-            .with_schema_id(schema_id)
-            .build();
+        let summary = flush.summary(written, base.metadata(), &total)?;
+        let snapshot = draft.snapshot(manifest_list, summary, schema_id);
         let built = flush.metadata(base, schema, snapshot, &total)?;
         self.publish(flush.def, &flush.commit, base, built).await
     }
@@ -194,7 +175,7 @@ impl Tables {
     ) -> Result<Option<Arc<TableState>>> {
         let version = base.pinned().pointer.version;
         let built_metadata = match built.metadata.current_snapshot_id() == base.snapshot_id() {
-            true => dated(&built.metadata, base.metadata().last_updated_ms().max(self.shared.env.now_micros() / 1000))?,
+            true => dated(&built.metadata, base.next_ms())?,
             false => built.metadata,
         };
         let document = serde_json::to_vec(&built_metadata).map_err(|error| {

@@ -47,7 +47,7 @@ type Reached = BTreeMap<Path, u64>;
 impl TableState {
     /// Ids of the snapshots that would be expired now. Told from the metadata alone, without a request.
     fn expirable(&self) -> Vec<i64> {
-        let now_ms = self.metadata().last_updated_ms().max(self.shared().env.now_micros() / 1000);
+        let now_ms = self.next_ms();
         let old = forgettable(self.metadata(), now_ms, FORGOTTEN_AT_ONCE_MIN);
         let mut past = long_past(self.metadata(), &old, now_ms, SNAPSHOT_GRACE_SECONDS as i64 * 1000);
         past.sort_unstable_by_key(|id| self.metadata().snapshot_by_id(*id).map(|snapshot| snapshot.sequence_number()));

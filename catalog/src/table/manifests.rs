@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use iceberg::io::FileIO;
 use iceberg::spec::{
     DataFile, ManifestContentType, ManifestEntry, ManifestFile, ManifestListWriter, ManifestWriter,
-    ManifestWriterBuilder, PartitionSpec, SchemaRef, UNASSIGNED_SEQUENCE_NUMBER,
+    ManifestWriterBuilder, PartitionSpec, SchemaRef, Snapshot, Summary, UNASSIGNED_SEQUENCE_NUMBER,
 };
 use object_store::path::Path;
 use schemas::ErrorKind;
@@ -26,17 +26,17 @@ const DRAFTS: &str = "memory:///";
 /// A snapshot that is being made.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
-    pub(super) base: &'a TableState,
+    base: &'a TableState,
     /// Full URI of the folder for metadata.
-    pub(super) folder: &'a str,
+    folder: String,
     /// Begins the name of every file written here; unlike any other attempt's.
-    pub(super) attempt: &'a str,
-    pub(super) snapshot_id: i64,
-    pub(super) sequence_number: i64,
+    attempt: String,
+    snapshot_id: i64,
+    sequence_number: i64,
     /// The schema that the table has with this snapshot.
-    pub(super) schema: SchemaRef,
+    schema: SchemaRef,
     /// Holds files until they have a name.
-    pub(super) memory: FileIO,
+    memory: FileIO,
 }
 
 /// What a snapshot does to the live files of its parent.
@@ -55,7 +55,34 @@ impl Change {
     }
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    /// Of a snapshot to follow `base`, with names of a sweep generation (P7).
+    pub(super) fn after(base: &'a TableState, generation: u64, schema: SchemaRef) -> Self {
+        let env = &base.shared().env;
+        Self {
+            base,
+            folder: format!("{}/metadata", base.metadata().location()),
+            attempt: format!("g{generation}-{}", env.uuid()),
+            snapshot_id: (u128::from_be_bytes(env.nonce()) as u64 >> 1) as i64,
+            sequence_number: base.metadata().last_sequence_number() + 1,
+            schema,
+            memory: FileIO::new_with_memory(),
+        }
+    }
+
+    /// The snapshot, of the manifest list that [`Self::write`] has stored.
+    pub(super) fn snapshot(&self, manifest_list: String, summary: Summary, schema_id: i32) -> Snapshot {
+        Snapshot::builder()
+            .with_snapshot_id(self.snapshot_id)
+            .with_parent_snapshot_id(self.base.snapshot_id())
+            .with_sequence_number(self.sequence_number)
+            .with_timestamp_ms(self.base.next_ms())
+            .with_manifest_list(manifest_list)
+            .with_summary(summary)
+            .with_schema_id(schema_id)
+            .build()
+    }
+
     /// Writes manifests and manifest list of the base's files after `change`; returns the list's URI.
     ///
     /// Errors: `Internal` if a file that is to go is not live in the base, which the caller must have seen to.
@@ -160,7 +187,7 @@ impl Draft<'_> {
         self.memory.delete(draft).await.map_err(failed)?;
         let stem = draft.strip_prefix(DRAFTS).unwrap_or(draft);
         let name = match planted(Bug::NameWithoutNonce) {
-            true => stem.replace(self.attempt, &self.sequence_number.to_string()),
+            true => stem.replace(&self.attempt, &self.sequence_number.to_string()),
             false => format!("{stem}-{}", content_id(&content).as_simple()),
         };
         let uri = format!("{}/{name}.avro", self.folder);

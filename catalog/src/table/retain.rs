@@ -12,8 +12,7 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use iceberg::io::FileIO;
-use iceberg::spec::{MAIN_BRANCH, Operation, Snapshot, Summary, TableMetadata};
+use iceberg::spec::{MAIN_BRANCH, Operation, Summary, TableMetadata};
 use object_store::path::Path;
 use schemas::envelope::{column, field_id};
 use schemas::{ErrorKind, Seq, TopicDef, Watermark};
@@ -251,28 +250,12 @@ impl Tables {
         taking: Taking<'_>,
     ) -> Result<Option<Arc<TableState>>> {
         let metadata = base.metadata();
-        let folder = format!("{}/metadata", metadata.location());
-        let draft = Draft {
-            base,
-            folder: &folder,
-            attempt: &format!("g{}-{}", base.generation()?, self.shared.env.uuid()),
-            snapshot_id: (u128::from_be_bytes(self.shared.env.nonce()) as u64 >> 1) as i64,
-            sequence_number: metadata.last_sequence_number() + 1,
-            schema: Arc::clone(metadata.current_schema()),
-            memory: FileIO::new_with_memory(),
-        };
+        let draft = Draft::after(base, base.generation()?, Arc::clone(metadata.current_schema()));
         let removed = taking.doomed.iter().map(|file| file.path.clone()).collect();
         let manifest_list = draft.write(Change { removed, ..Change::default() }).await?;
         let changed = taking.properties(metadata)?;
-        let snapshot = Snapshot::builder()
-            .with_snapshot_id(draft.snapshot_id)
-            .with_parent_snapshot_id(base.snapshot_id())
-            .with_sequence_number(draft.sequence_number)
-            .with_timestamp_ms(metadata.last_updated_ms().max(self.shared.env.now_micros() / 1000))
-            .with_manifest_list(manifest_list)
-            .with_summary(taking.summary(metadata, files, &changed))
-            .with_schema_id(metadata.current_schema_id())
-            .build();
+        let summary = taking.summary(metadata, files, &changed);
+        let snapshot = draft.snapshot(manifest_list, summary, metadata.current_schema_id());
         let builder = metadata.as_ref().clone().into_builder(Some(base.metadata_uri().to_owned()));
         let built = builder
             .set_branch_snapshot(snapshot, MAIN_BRANCH)

@@ -76,6 +76,11 @@ impl TableState {
         Self::new(Arc::clone(&self.shared), name, topic, self.pinned.clone(), uri, metadata)
     }
 
+    /// When a commit that follows takes place, milliseconds: now, but never before this state (P4), whatever became of the clock.
+    pub(super) fn next_ms(&self) -> i64 {
+        self.metadata.last_updated_ms().max(self.shared.env.now_micros() / 1000)
+    }
+
     /// First seq not in the table.
     pub fn watermark(&self) -> Watermark {
         self.watermark

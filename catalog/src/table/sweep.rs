@@ -81,11 +81,10 @@ impl Tables {
             if base.pinned().pointer.nonce == commit {
                 return Ok(base);
             }
-            let now_ms = base.metadata().last_updated_ms().max(self.shared.env.now_micros() / 1000);
             let generation = (base.generation()? + 1).to_string();
             let builder = base.metadata().as_ref().clone().into_builder(Some(base.metadata_uri().to_owned()));
             let built = builder
-                .remove_snapshots(&forgettable(base.metadata(), now_ms, FORGOTTEN_AT_ONCE_MIN))
+                .remove_snapshots(&forgettable(base.metadata(), base.next_ms(), FORGOTTEN_AT_ONCE_MIN))
                 .set_properties(HashMap::from([(properties::SWEEP.to_owned(), generation)]))
                 .and_then(|builder| builder.build());
             let built = built.map_err(|error| iceberg_error(base.name(), error))?;

@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use iceberg::io::FileIO;
 use iceberg::spec::{MAIN_BRANCH, Operation, Snapshot, Summary, TableMetadataBuildResult};
 use object_store::path::Path;
 use schemas::{ErrorKind, TopicDef};
@@ -88,28 +87,10 @@ impl Tables {
         replacement: &Replacement,
         base: &TableState,
     ) -> Result<Option<Arc<TableState>>> {
-        let attempt = format!("g{}-{}", replacement.generation, self.shared.env.uuid());
-        let folder = format!("{}/metadata", base.metadata().location());
-        let nonce = u128::from_be_bytes(self.shared.env.nonce());
-        let draft = Draft {
-            base,
-            folder: &folder,
-            attempt: &attempt,
-            snapshot_id: (nonce as u64 >> 1) as i64,
-            sequence_number: base.metadata().last_sequence_number() + 1,
-            schema: Arc::clone(base.metadata().current_schema()),
-            memory: FileIO::new_with_memory(),
-        };
+        let draft = Draft::after(base, replacement.generation, Arc::clone(base.metadata().current_schema()));
         let manifest_list = draft.write(replacement.change()).await?;
-        let snapshot = Snapshot::builder()
-            .with_snapshot_id(draft.snapshot_id)
-            .with_parent_snapshot_id(base.snapshot_id())
-            .with_sequence_number(draft.sequence_number)
-            .with_timestamp_ms(base.metadata().last_updated_ms().max(self.shared.env.now_micros() / 1000))
-            .with_manifest_list(manifest_list)
-            .with_summary(replacement.summary(base, base.files().await?.as_ref()))
-            .with_schema_id(base.metadata().current_schema_id())
-            .build();
+        let summary = replacement.summary(base, base.files().await?.as_ref());
+        let snapshot = draft.snapshot(manifest_list, summary, base.metadata().current_schema_id());
         let built = metadata(base, snapshot)?;
         self.publish(def, &replacement.commit, base, built).await
     }
