@@ -4,40 +4,15 @@ usage: FIRN_JARS=FOLDER rest_spark.py URI TOPIC ROUNDS
 """
 
 import json
-import os
-import pathlib
 import sys
 import time
 
-os.environ["PYSPARK_PYTHON"] = sys.executable
+from pyspark.sql import SparkSession
 
-from pyspark.sql import SparkSession  # noqa: E402
+from spark import session
 
 # How often a procedure is called before a lost race is an error.
 TRIES_MAX = 8
-
-
-def session(uri: str) -> SparkSession:
-    jars = pathlib.Path(os.environ["FIRN_JARS"]).glob("iceberg-spark-runtime*.jar")
-    settings = {
-        "spark.jars": ",".join(map(str, jars)),
-        "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.sql.session.timeZone": "UTC",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
-        "spark.sql.catalog.firn": "org.apache.iceberg.spark.SparkCatalog",
-        "spark.sql.catalog.firn.type": "rest",
-        "spark.sql.catalog.firn.uri": uri,
-        "spark.sql.catalog.firn.cache-enabled": "false",
-    }
-    builder = SparkSession.builder.master("local[2]").appName("judge")
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
-    return spark
 
 
 def own_tables(spark: SparkSession) -> dict:
@@ -117,7 +92,7 @@ def maintained(spark: SparkSession, name: str, rounds: int) -> dict:
 
 def main() -> None:
     uri, name, rounds = sys.argv[1:]
-    spark = session(uri)
+    spark = session(type="rest", uri=uri, **{"cache-enabled": "false"})
     verdict = {"own": own_tables(spark)}
     verdict["before"] = count(spark, f"firn.default.{name}")
     verdict["maintained"] = maintained(spark, name, int(rounds))

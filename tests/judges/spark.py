@@ -17,7 +17,8 @@ from pyspark.sql import SparkSession, functions as f  # noqa: E402
 from pyspark.sql.types import IntegerType, LongType, ByteType, ShortType  # noqa: E402
 
 
-def session() -> SparkSession:
+def session(**catalog: str) -> SparkSession:
+    """One JVM. `catalog`: settings of a catalog called firn, if there is to be one."""
     jars = pathlib.Path(os.environ["FIRN_JARS"]).glob("iceberg-spark-runtime*.jar")
     settings = {
         "spark.jars": ",".join(map(str, jars)),
@@ -28,6 +29,9 @@ def session() -> SparkSession:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
     }
+    if catalog:
+        settings["spark.sql.catalog.firn"] = "org.apache.iceberg.spark.SparkCatalog"
+    settings |= {f"spark.sql.catalog.firn.{name}": value for name, value in catalog.items()}
     builder = SparkSession.builder.master("local[2]").appName("judge")
     for name, value in settings.items():
         builder = builder.config(name, value)
