@@ -68,7 +68,8 @@ impl Counted {
         let sum = |name: &str, labels: &[&str]| -> f64 {
             let lines = text.lines().filter(|line| line.starts_with(name));
             let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
-            lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+            // The sum of nothing is -0.
+            0.0 + lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>()
         };
         let requests = |labels: &[&str]| sum(catalog::storage::metrics::REQUESTS, labels);
         Ok(Self {
